@@ -1,9 +1,9 @@
 """Time as an argument: a real clock, and a virtual one that jumps.
 
 No component reads the wall clock: it gets a `Clock`. `virtual_loop()` makes an asyncio event loop whose `time()` moves
-to the next timer as soon as nothing is ready, so that an hour of timers passes in the time its callbacks take; asyncio's
-own time-outs obey it. In that mode nothing may wait for a thread, a socket or a process: with no timer left the loop
-raises `Deadlock` instead of hanging. `run_virtual` is the short way for tests.
+to the next timer as soon as nothing is ready, so that an hour passes in the time its callbacks take; asyncio's own
+time-outs obey it. In that mode nothing may wait for a thread, a socket or a process: with no timer left the loop raises
+`Deadlock` instead of hanging. `run_virtual` is the short way for tests.
 """
 
 from __future__ import annotations

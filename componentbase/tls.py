@@ -1,7 +1,8 @@
 """Certificates: a small authority on disk, and TLS contexts for servers and clients.
 
 Keys are ECDSA P-256. Leaf certificates last a year and are issued again by `issue` when they are missing, belong to
-another authority, or have less than a third of their life left. Private keys are written with mode 0600. Only http/1.1 is offered in ALPN: a client that negotiates h2 cannot upgrade a connection.
+another authority, or have less than a third of their life left. Private keys are written with mode 0600.
+Only http/1.1 is offered in ALPN: a client that negotiates h2 cannot upgrade a connection.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Authority:
 
     @classmethod
     def load_or_create(cls, directory: Path, common_name: str = "pyctl-ca") -> Authority:
-        """The authority in `directory`, made if it is not there. Raises ValueError naming a file that cannot be read."""
+        """The authority in `directory`, made if need be. Raises ValueError naming an unreadable file."""
         directory.mkdir(parents=True, exist_ok=True)
         certificate_path, key_path = directory / "ca.crt", directory / "ca.key"
         if certificate_path.exists() and key_path.exists():
