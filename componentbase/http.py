@@ -6,12 +6,14 @@ Handlers are plain async functions of a `Request`. The server adapter (`componen
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, quote, urlencode
+
+if TYPE_CHECKING:
+    import asyncio
 
 Body = bytes | AsyncIterator[bytes]
 
@@ -157,11 +159,18 @@ class _Half:
         self.size_bytes = 0
         self.ended = False
         self.broken = False
-        self.changed = asyncio.Event()
+        self.changed = _new_event()
 
     def wake(self) -> None:
         self.changed.set()
-        self.changed = asyncio.Event()
+        self.changed = _new_event()
+
+
+def _new_event() -> asyncio.Event:
+    # One-shot commands use Request without an event loop: asyncio would be a third of their start.
+    import asyncio
+
+    return asyncio.Event()
 
 
 class PipeDuplex:
@@ -210,6 +219,7 @@ def duplex_pair() -> tuple[PipeDuplex, PipeDuplex]:
 
 async def pump(left: Duplex, right: Duplex) -> None:
     """Carry bytes both ways until either side has ended for good; both are closed afterwards."""
+    import asyncio
 
     async def carry(source: Duplex, sink: Duplex) -> None:
         try:
