@@ -13,10 +13,18 @@ class Backoff:
     """Delays for one thing that is tried again: initial, initial*factor, ... at most cap, each times 1..1+jitter."""
 
     def __init__(
-        self, initial_seconds: float, cap_seconds: float, *, factor: float = 2.0, jitter: float = 0.5, seed: int | str = 0
+        self,
+        initial_seconds: float,
+        cap_seconds: float,
+        *,
+        factor: float = 2.0,
+        jitter: float = 0.5,
+        seed: int | str = 0,
     ) -> None:
         if initial_seconds <= 0 or cap_seconds < initial_seconds or factor < 1 or jitter < 0:
-            raise ValueError(f"backoff from {initial_seconds} to {cap_seconds} by {factor} with jitter {jitter} makes no sense")
+            raise ValueError(
+                f"backoff from {initial_seconds} to {cap_seconds} by {factor} with jitter {jitter} is none"
+            )
         self._initial = initial_seconds
         self._cap = cap_seconds
         self._factor = factor

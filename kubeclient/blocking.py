@@ -1,7 +1,7 @@
 """Requests without an event loop, for one-shot commands: http.client, kept connection, streams as plain iterators.
 
-Importing this module loads neither asyncio nor http.client; the latter comes with the first request. One thread uses one
-instance. Requests that may be repeated safely are sent again once when a kept connection turns out to be dead.
+Importing this module loads neither asyncio nor http.client; the latter comes with the first request. One thread uses
+one instance. Requests that may be repeated safely are sent again once when a kept connection turns out to be dead.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class BlockingTransport:
         The body must be bytes; upgrades are not for this transport (ValueError).
         """
         if request.wants_upgrade or not isinstance(request.body, bytes):
-            raise ValueError(f"{request.method} {request.path}: upgrades and streamed bodies need the asyncio transport")
+            raise ValueError(f"{request.method} {request.path}: only whole bodies and no upgrades here")
         kept = self._connection is not None
         try:
             try:
@@ -92,7 +92,8 @@ class BlockingTransport:
         if self._connection.sock is None:
             self._connection.connect()
         self._connection.sock.settimeout(None if request.stream else self._timeout_seconds)
-        self._connection.request(request.method, self._prefix + request.target, body=request.body or None, headers=headers)
+        body = request.body if isinstance(request.body, bytes) and request.body else None
+        self._connection.request(request.method, self._prefix + request.target, body=body, headers=headers)
         return self._connection.getresponse()
 
     def _open(self) -> http.client.HTTPConnection:
@@ -102,11 +103,15 @@ class BlockingTransport:
         host = address.hostname or ""
         self._prefix = address.path
         context = self._access.ssl_context()
+        connection: http.client.HTTPConnection
         if context is None:
-            return _http_client().HTTPConnection(host, address.port or 80, timeout=self._timeout_seconds)
+            connection = _http_client().HTTPConnection(host, address.port or 80, timeout=self._timeout_seconds)
+            return connection
         if self._access.server_name:
             raise TransportError(f"tls-server-name {self._access.server_name!r} is not supported here")
-        return _http_client().HTTPSConnection(host, address.port or 443, timeout=self._timeout_seconds, context=context)
+        port = address.port or 443
+        connection = _http_client().HTTPSConnection(host, port, timeout=self._timeout_seconds, context=context)
+        return connection
 
     def _chunks(self, request: Request, answer: http.client.HTTPResponse) -> Iterator[bytes]:
         try:

@@ -1,8 +1,9 @@
 """Kubeconfig files: where the API server is and how to prove who we are.
 
-`load_kubeconfig` reads one context into a `ClusterAccess`; inline data and files (relative to the kubeconfig) both end as PEM
-bytes in memory. What would be ignored silently (exec plugins, auth providers, passwords, proxies, impersonation) is refused by
-name. `write_kubeconfig` replaces a file at once, mode 0600. Which file to read is the caller's decision.
+`load_kubeconfig` reads one context into a `ClusterAccess`; inline data and files (relative to the kubeconfig) both
+end as PEM bytes in memory. What would be ignored silently (exec plugins, auth providers, passwords, proxies,
+impersonation) is refused by name. `write_kubeconfig` replaces a file at once, mode 0600. Which file to read is the
+caller's decision.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-UNSUPPORTED_USER_FIELDS = ("exec", "auth-provider", "username", "password", "as", "as-uid", "as-groups", "as-user-extra")
+UNSUPPORTED_USER_FIELDS = (
+    "exec",
+    "auth-provider",
+    "username",
+    "password",
+    "as",
+    "as-uid",
+    "as-groups",
+    "as-user-extra",
+)
 UNSUPPORTED_CLUSTER_FIELDS = ("proxy-url",)
 
 
@@ -102,7 +112,9 @@ def load_kubeconfig(path: str | Path, context: str = "") -> ClusterAccess:
         raise KubeconfigError(f"{path}: server {server!r} is not an http or https address")
     cert, key = _material(path, user, "client-certificate"), _material(path, user, "client-key")
     if bool(cert) != bool(key):
-        raise KubeconfigError(f"{path}: user {user_name!r} has one of client-certificate and client-key, both are needed")
+        raise KubeconfigError(
+            f"{path}: user {user_name!r} has one of client-certificate and client-key, both are needed"
+        )
     return ClusterAccess(
         server=server,
         ca=_material(path, cluster, "certificate-authority"),
@@ -116,7 +128,7 @@ def load_kubeconfig(path: str | Path, context: str = "") -> ClusterAccess:
 
 
 def write_kubeconfig(path: str | Path, access: ClusterAccess, *, cluster: str = "pyctl", user: str = "admin") -> None:
-    """Write a kubeconfig with one context `<user>@<cluster>`, everything inline. Replaces the file at once, mode 0600."""
+    """Write a kubeconfig with one context `<user>@<cluster>`, everything inline, mode 0600."""
     import yaml
 
     described: dict[str, Any] = {"server": access.server}

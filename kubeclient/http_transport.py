@@ -1,8 +1,8 @@
 """Requests over HTTP(S): aiohttp with kept connections, and our own connection for upgrades.
 
-aiohttp's client cannot hand over the raw connection after a 101, so a request that asks for an upgrade opens one of its own,
-writes the head by hand and returns the stream. Client certificates, the bearer token and the trusted authority come from the
-`ClusterAccess`. Time-outs run on the loop's clock.
+aiohttp's client cannot hand over the raw connection after a 101, so a request that asks for an upgrade opens one of
+its own, writes the head by hand and returns the stream. Client certificates, the bearer token and the trusted
+authority come from the `ClusterAccess`. Time-outs run on the loop's clock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ READ_BYTES = 1 << 16
 class HttpTransport:
     """One API server over HTTP/1.1. Connections are opened on demand and kept; `close` drops them."""
 
-    def __init__(self, access: ClusterAccess, *, user_agent: str = "pyctl", answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self, access: ClusterAccess, *, user_agent: str = "pyctl", answer_seconds: float = ANSWER_SECONDS
+    ) -> None:
         self._access = access
         self._user_agent = user_agent
         self._answer_seconds = answer_seconds

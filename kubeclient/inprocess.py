@@ -1,7 +1,7 @@
 """Requests to a handler in the same process: no socket, no thread, works in virtual time.
 
-The handler sees the same `Request` that a socket would have carried, with the given user in place of a certificate. A tunnel
-(exec) runs as a task that this transport owns; `close` ends those.
+The handler sees the same `Request` that a socket would have carried, with the given user in place of a certificate. A
+tunnel (exec) runs as a task that this transport owns; `close` ends those.
 """
 
 from __future__ import annotations

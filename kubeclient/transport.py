@@ -1,7 +1,8 @@
 """The seam between a client and an API server: one `Request` in, one `Response` or stream out.
 
-Engines: `http_transport.HttpTransport` (asyncio), `inprocess.HandlerTransport` (the same process, no socket); `blocking` has the
-synchronous counterpart for one-shot commands. An engine knows nothing of objects and never retries.
+Engines: `http_transport.HttpTransport` (asyncio), `inprocess.HandlerTransport` (the same process, no socket);
+`blocking` has the synchronous counterpart for one-shot commands. An engine knows nothing of objects and never
+retries.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A queue of keys with client-go's rules: queue keys, read state late.
 
-A key that is added again while it waits is one entry; a key that is added while somebody works on it comes back when that one
-is `done`; so no key is ever worked on twice at once and no change is lost. Delayed adds wait on the loop's clock inside `get`:
-no timer task, no thread. Its size is bounded by the number of distinct keys.
+A key that is added again while it waits is one entry; a key that is added while somebody works on it comes back when
+that one is `done`; so no key is ever worked on twice at once and no change is lost. Delayed adds wait on the loop's
+clock inside `get`: no timer task, no thread. Its size is bounded by the number of distinct keys.
 """
 
 from __future__ import annotations
