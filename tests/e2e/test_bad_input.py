@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -56,9 +57,10 @@ def test_missing_image(cluster):
         statuses = (cluster.pod("noimage") or {}).get("status", {}).get("containerStatuses") or [{"state": {}}]
         return statuses[0]["state"].get("waiting", {})
 
-    first = cluster.until(
-        lambda: (now := reason()).get("reason", "").startswith(("ErrImage", "ImagePull")) and now, "the refusal"
-    )
+    def refused():
+        return reason() if reason().get("reason") in ("ErrImagePull", "ImagePullBackOff") else None
+
+    first = cluster.until(refused, "the refusal")
     assert "127.0.0.1:1/nothing:1" in first["message"]
     cluster.until(lambda: reason().get("reason") == "ImagePullBackOff", "ImagePullBackOff", seconds=40)
     described = cluster.kubectl("describe", "pod", "noimage").stdout
@@ -140,7 +142,7 @@ def test_no_root_says_what_is_missing(cluster):
         preload = "import pyctl.main, pyctl.verbs.up, pyctl.cluster.preflight; "
         done = subprocess.run(
             [
-                shutil.which("python3", path=str(pathlib.Path(os.sys.executable).parent)),
+                sys.executable,
                 "-c",
                 preload + program,
                 str(folder),

@@ -55,7 +55,7 @@ def test_down_leaves_nothing_and_keeps_the_data(own_cluster):
     busy = traces(own_cluster)
     assert busy["processes"] and busy["links"] and busy["mounts"] and busy["cgroups"], busy
     own_cluster.pyctl("down", timeout=120)
-    assert traces(own_cluster) == dict.fromkeys(busy, [])
+    assert traces(own_cluster) == {key: [] for key in busy}
     assert own_cluster.pyctl("down").returncode == 0, "down is idempotent"
     own_cluster.pyctl("up")
     own_cluster.until(lambda: own_cluster.pyctl("get", "nodes", "-o", "name").stdout.startswith("node/"), "the node")
@@ -73,7 +73,7 @@ def test_down_after_everything_was_killed(own_cluster):
             pytest.fail(f"{name} ({pid}) was not alive")
     own_cluster.pyctl("down", timeout=120)
     left = traces(own_cluster)
-    assert left == dict.fromkeys(left, [])
+    assert left == {key: [] for key in left}
 
 
 def test_two_clusters_side_by_side(cluster, own_cluster):

@@ -111,7 +111,7 @@ def test_node_is_sized_by_its_cgroups(cluster):
 def test_limits_hold(cluster):
     cluster.run_pod(
         "greedy",
-        "/usr/bin/busybox", "sh", "-c", "x=$(busybox dd if=/dev/zero bs=1M count=200 2>/dev/null | busybox tr '\\0' a); echo no",
+        "/usr/bin/busybox", "sh", "-c", "x=$(busybox dd if=/dev/zero bs=1M count=200 | busybox tr '\\0' a); echo no",
         wait=False,
         restartPolicy="Never",
         container={"resources": {"limits": {"memory": "32Mi"}}},

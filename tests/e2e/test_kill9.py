@@ -1,4 +1,7 @@
-"""kill -9 of each part while a pod runs: the container never notices, every part comes back, no acknowledged write is lost."""
+"""kill -9 of each part while a pod runs.
+
+The container never notices, every part comes back by itself, and no acknowledged write is lost.
+"""
 
 import json
 import os
@@ -82,15 +85,8 @@ def test_part_comes_back_and_nobody_notices(cluster, ticking, part, round_number
 
 def test_exit_while_the_runtime_is_dead_is_not_lost(cluster):
     """The shim keeps exit code and log for a runtime that is not there."""
-    cluster.run_pod(
-        "leaver",
-        "/usr/bin/busybox",
-        "sh",
-        "-c",
-        "busybox sleep 0.5; echo bye; exit 5",
-        wait=False,
-        restartPolicy="Never",
-    )
+    script = "busybox sleep 0.5; echo bye; exit 5"
+    cluster.run_pod("leaver", "/usr/bin/busybox", "sh", "-c", script, wait=False, restartPolicy="Never")
     cluster.until(lambda: (cluster.pod("leaver")["status"].get("phase")) == "Running", "Running")
     os.kill(cluster.processes()["runtime"], signal.SIGKILL)
     pod = cluster.until(lambda: (pod := cluster.pod("leaver"))["status"].get("phase") == "Failed" and pod, "Failed")

@@ -1,4 +1,4 @@
-"""The second way to an image: packed by us, pushed with skopeo to a real registry on loopback, pulled by tag and by digest."""
+"""The second way to an image: packed by us, pushed with skopeo to a real registry, pulled by tag and by digest."""
 
 import contextlib
 import hashlib
