@@ -1,9 +1,10 @@
 """The store in one SQLite file: durable on every acknowledgement, fast by group commit.
 
-The event loop decides (compare-and-swap against an index of the newest revision of every key) and numbers the writes;
-one writer thread commits whatever has queued up in one transaction, and only then are callers answered and watches
-told. So an acknowledged write survives kill -9 and power loss (WAL, synchronous=FULL). Values stay on disk, but for
-recent events. When the disk fails, every waiting write fails and the store closes: what is true stands in the file.
+Everything but the waiting for the disk happens on the event loop: compare-and-swap against an index of the newest
+revision of every key, then one INSERT for all writes that have queued up, then one asynchronous `fdatasync` of the
+write-ahead log; only after that are callers answered and watches told. While one is under way the next group gathers.
+So an acknowledged write survives kill -9 and power loss. Values stay on disk, but for recent events. When the disk
+fails, every waiting write fails and the store closes: what is true stands in the file.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from . import sqlite_file as sql
+from .disksync import DiskSync, disk_sync
 from .eventlog import EventLog
 from .interface import (
     Compacted,
@@ -34,15 +34,12 @@ from .interface import (
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 # Events kept in memory for watches; older ones are read from the file.
 RECENT_EVENTS = 1024
 WATCH_BATCH = 256
-# Rows of one INSERT: each size is a prepared statement of its own, kept by the connection.
-ROWS_PER_STATEMENT = 128
-# Revisions that one compaction transaction walks, so that writes waiting behind it wait briefly.
-COMPACTION_STEP = 2000
+# Rows that are read, and revisions that are compacted, before the loop may do something else.
+READ_STEP = 500
+COMPACTION_STEP = 256
 
 
 class _Write(NamedTuple):
@@ -56,53 +53,42 @@ class _Write(NamedTuple):
         return event.revision, event.key, self.create_revision, event.previous, value
 
 
-class _Job(NamedTuple):
-    """Work on the writer's connection between two commits (a step of compaction)."""
-
-    run: Callable[[sqlite3.Connection], None]
-    done: asyncio.Future[None]
-
-
 class SqliteStore:
     def __init__(self, path: str | Path) -> None:
         self._file = sql.StoreFile(Path(path))
+        # What is decided, though maybe not durable yet: key -> (create_revision, mod_revision), and the last revision.
         self._heads = self._file.heads()
-        self._compacted = self._file.compacted
         self._assigned = self._file.newest
+        self._compacted = self._file.compacted
+        # What is durable.
         self._log = EventLog(self._file.newest)
-        self._queue: list[_Write | _Job] = []
-        self._wake = threading.Condition()
-        self._stopping = False
+        self._queue: list[_Write] = []
+        self._syncing: Sequence[_Write] = ()
+        self._flush_is_due = False
+        self._sync: DiskSync | None = None
+        self._refusal = ""
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._newest_write: asyncio.Future[int] | None = None
-        self._writer = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
-        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
-        self._writer.start()
 
     async def get(self, key: str, *, revision: int | None = None) -> Stored | None:
-        at = self._readable(revision)
-        row = await self._read(lambda db: db.execute(sql.GET, (key, at)).fetchone())
-        self._still_there(at)
+        row = self._file.db.execute(sql.GET, (key, self._readable(revision))).fetchone()
         return Stored(*row) if row and row[1] is not None else None
 
     async def list(self, prefix: str, *, start: str = "", limit: int = 0, revision: int | None = None) -> Listing:
         at = self._readable(revision)
         low, high = max(prefix, start), prefix_end(prefix)
-
-        def read(db: sqlite3.Connection) -> Listing:
-            rows = db.execute(sql.LIST, (low, high, at, limit + 1 if limit else -1)).fetchall()
-            items = [Stored(*row) for row in rows]
-            if not limit or len(items) <= limit:
+        items: list[Stored] = []
+        while True:
+            step = min(READ_STEP, limit - len(items)) if limit else READ_STEP
+            rows = self._file.db.execute(sql.LIST, (low, high, at, step + 1)).fetchall()
+            items += [Stored(*row) for row in rows[:step]]
+            if len(rows) <= step:
                 return Listing(items, at, "", 0)
-            items.pop()
-            next_key = items[-1].key + "\0"
-            remaining = db.execute(sql.COUNT, (next_key, high, at)).fetchone()[0]
-            return Listing(items, at, next_key, remaining)
-
-        listing = await self._read(read)
-        self._still_there(at)
-        return listing
+            low = items[-1].key + "\0"
+            if len(items) == limit:
+                remaining = self._file.db.execute(sql.COUNT, (low, high, at)).fetchone()[0]
+                return Listing(items, at, low, remaining)
+            await asyncio.sleep(0)
+            self._readable(at)
 
     async def create(self, key: str, value: bytes) -> int:
         if key in self._heads:
@@ -127,12 +113,7 @@ class SqliteStore:
             if position >= self._log.newest:
                 await self._log.changed()
                 continue
-            events: Sequence[StoreEvent]
-            if position >= self._log.floor:
-                events = self._log.after(position, WATCH_BATCH)
-            else:
-                events = await self._history(position)
-            for event in events:
+            for event in self._after(position):
                 position = event.revision
                 if event.key.startswith(prefix):
                     yield event
@@ -143,7 +124,10 @@ class SqliteStore:
         start, self._compacted = self._compacted, max(self._compacted, revision)
         self._log.forget(revision)
         for low in range(start, revision, COMPACTION_STEP):
-            await self._on_writer(_compaction_step(low, min(low + COMPACTION_STEP, revision)))
+            if self._refusal:
+                return
+            self._file.compact(low, min(low + COMPACTION_STEP, revision))
+            await asyncio.sleep(0)
 
     async def current_revision(self) -> int:
         return self._log.newest
@@ -152,21 +136,18 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        await asyncio.to_thread(self._writer.join)
-        # What the writer has reported on its way out still lies in the loop's queue.
+        self._refusal = self._refusal or f"the store {self._file.path} is closed"
         await self._settled()
         self._log.close()
-        self._readers.shutdown()
-        self._file.close()
+        if self._sync is not None:
+            self._sync.close()
+        await self._file.close()
 
-    # ---- deciding, on the event loop
+    # ---- deciding
 
     def _next(self) -> int:
-        if self._stopping:
-            raise StoreClosed(f"the store {self._file.path} is closed")
+        if self._refusal:
+            raise StoreClosed(self._refusal)
         self._assigned += 1
         return self._assigned
 
@@ -179,142 +160,86 @@ class SqliteStore:
         await self._settled()
         raise RevisionMismatch(key, expected, head[1] if head else 0)
 
+    async def _settled(self) -> None:
+        """Wait until every write that is numbered so far is durable or has failed."""
+        newest = self._queue[-1] if self._queue else self._syncing[-1] if self._syncing else None
+        if newest is not None:
+            await asyncio.wait([newest.done])
+
+    # ---- writing
+
     async def _write(self, event: StoreEvent, create_revision: int) -> int:
         if event.type is EventType.DELETE:
             del self._heads[event.key]
         else:
             self._heads[event.key] = (create_revision, event.revision)
-        loop = self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
-        self._submit(_Write(event, create_revision, done))
-        self._newest_write = done
+        self._queue.append(_Write(event, create_revision, done))
+        if not self._flush_is_due and not self._syncing:
+            self._flush_is_due = True
+            loop.call_soon(self._flush)
         # Shielded: a caller that goes away does not undo a write that is already numbered.
         return await asyncio.shield(done)
 
-    async def _settled(self) -> None:
-        """Wait until every write that is numbered so far is durable or has failed."""
-        if self._newest_write is not None and not self._newest_write.done():
-            await asyncio.wait([self._newest_write])
+    def _flush(self) -> None:
+        """Hand the gathered group to the kernel and ask for it to become durable."""
+        self._flush_is_due = False
+        self._syncing, self._queue = self._queue, []
+        try:
+            if self._sync is None:
+                self._sync = disk_sync(asyncio.get_running_loop())
+            self._file.insert([write.row() for write in self._syncing])
+            self._sync.start(self._file.log_descriptor, self._synced)
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error)
 
-    def _submit(self, work: _Write | _Job) -> None:
-        with self._wake:
-            if self._stopping:
-                raise StoreClosed(f"the store {self._file.path} is closed")
-            self._queue.append(work)
-            self._wake.notify()
-
-    async def _on_writer(self, run: Callable[[sqlite3.Connection], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._submit(_Job(run, done))
-        await done
-
-    def _committed(self, writes: Sequence[_Write]) -> None:
-        for write in writes:
+    def _synced(self, error: OSError | None) -> None:
+        if error is not None:
+            return self._failed(error)
+        group, self._syncing = self._syncing, ()
+        for write in group:
             self._log.append(write.event)
             if not write.done.done():
                 write.done.set_result(write.event.revision)
         if self._log.newest - self._log.floor > 2 * RECENT_EVENTS:
             self._log.forget(self._log.newest - RECENT_EVENTS)
+        if self._queue:
+            self._flush()
+        self._file.checkpoint_when_due()
 
-    def _failed(self, work: Sequence[_Write | _Job], error: sqlite3.Error) -> None:
-        log.critical("writing %s failed: %s", self._file.path, error)
+    def _failed(self, error: Exception) -> None:
+        self._refusal = f"writing {self._file.path} failed: {error}"
+        log.critical("%s", self._refusal)
+        for write in (*self._syncing, *self._queue):
+            if not write.done.done():
+                write.done.set_exception(StoreClosed(self._refusal))
+                write.done.exception()  # whoever waited for it may be gone already
+        self._syncing, self._queue = (), []
         self._log.close()
-        for item in work:
-            if not item.done.done():
-                item.done.set_exception(StoreClosed(f"writing {self._file.path} failed: {error}"))
-                item.done.exception()  # whoever waited for it may be gone already
 
     # ---- reading
 
     def _readable(self, revision: int | None) -> int:
-        if self._stopping:
-            raise StoreClosed(f"the store {self._file.path} is closed")
+        if self._refusal:
+            raise StoreClosed(self._refusal)
         newest = self._log.newest
         if revision is None:
             return newest
         if revision > newest:
             raise FutureRevision(revision, newest)
-        self._still_there(revision)
-        return revision
-
-    def _still_there(self, revision: int) -> None:
         if revision < self._compacted:
             raise Compacted(revision, self._compacted)
+        return revision
 
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, query, self._file.reader)
-
-    async def _history(self, position: int) -> Sequence[StoreEvent]:
+    def _after(self, position: int) -> Sequence[StoreEvent]:
+        if position >= self._log.floor:
+            return self._log.after(position, WATCH_BATCH)
         end = min(position + WATCH_BATCH, self._log.newest)
-        rows = await self._read(lambda db: db.execute(sql.EVENTS, (position, end)).fetchall())
-        if position < self._compacted:
-            raise Compacted(position, self._compacted)
-        return [_event(row) for row in rows]
-
-    # ---- the writer thread
-
-    def _write_loop(self) -> None:
-        while True:
-            with self._wake:
-                while not self._queue and not self._stopping:
-                    self._wake.wait()
-                work, self._queue = self._queue, []
-            if not work:
-                return
-            assert self._loop is not None
-            try:
-                self._commit(work)
-            except sqlite3.Error as error:
-                with self._wake:
-                    self._stopping = True
-                    work += self._queue
-                    self._queue = []
-                self._loop.call_soon_threadsafe(self._failed, work, error)
-                return
-
-    def _commit(self, work: Sequence[_Write | _Job]) -> None:
-        assert self._loop is not None
-        writes = [item for item in work if isinstance(item, _Write)]
-        if writes:
-            _insert(self._file.writer, [write.row() for write in writes])
-            self._loop.call_soon_threadsafe(self._committed, writes)
-        for item in work:
-            if isinstance(item, _Job):
-                item.run(self._file.writer)
-                self._loop.call_soon_threadsafe(_finish, item.done)
+        return [_event(*row) for row in self._file.db.execute(sql.EVENTS, (position, end))]
 
 
-def _insert(db: sqlite3.Connection, rows: list[tuple[int, str, int, int, bytes | None]]) -> None:
-    if len(rows) <= ROWS_PER_STATEMENT:
-        # A statement outside of a transaction is its own: one step for the whole group.
-        db.execute(sql.insert_statement(len(rows)), [value for row in rows for value in row])
-        return
-    db.execute("BEGIN IMMEDIATE")
-    for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        chunk = rows[start : start + ROWS_PER_STATEMENT]
-        db.execute(sql.insert_statement(len(chunk)), [value for row in chunk for value in row])
-    db.execute("COMMIT")
-
-
-def _compaction_step(low: int, high: int) -> Callable[[sqlite3.Connection], None]:
-    def run(db: sqlite3.Connection) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        db.execute(sql.DROP_REPLACED, (low, high))
-        db.execute(sql.DROP_DELETIONS, (low, high))
-        db.execute("UPDATE compaction SET revision = ?", (high,))
-        db.execute("COMMIT")
-
-    return run
-
-
-def _finish(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
-
-
-def _event(row: tuple[int, str, int, int, bytes | None]) -> StoreEvent:
-    revision, key, _created, previous, value = row
+def _event(revision: int, key: str, previous: int, value: bytes | None) -> StoreEvent:
     if value is None:
         return StoreEvent(EventType.DELETE, key, b"", previous, revision)
     return StoreEvent(EventType.UPDATE if previous else EventType.CREATE, key, value, previous, revision)

@@ -125,7 +125,7 @@ def test_a_directory_in_the_way(tmp_path):
 async def test_a_failing_disk_closes_the_store(tmp_path):
     store = SqliteStore(tmp_path / "state.db")
     await store.create(PODS + "a", b"1")
-    store._file.writer.execute("PRAGMA query_only = ON")  # every later write fails
+    store._file.db.execute("PRAGMA query_only = ON")  # every later write fails
     watch = store.watch(PODS, from_revision=await store.current_revision())
     waiting = asyncio.ensure_future(anext(watch, None))
     await asyncio.sleep(0)
@@ -144,7 +144,7 @@ async def test_a_failing_disk_closes_the_store(tmp_path):
 async def test_many_writers_share_a_commit(tmp_path):
     store = SqliteStore(tmp_path / "state.db")
     commits = []
-    store._file.writer.set_trace_callback(lambda statement: commits.append(statement))
+    store._file.db.set_trace_callback(lambda statement: commits.append(statement))
     await asyncio.gather(*(store.create(f"{PODS}{i}", b"x") for i in range(300)))
     assert len(commits) < 30
     await store.close()
