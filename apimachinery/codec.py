@@ -1,10 +1,10 @@
 """Bytes to objects and back, with Kubernetes' rules on top of msgspec's speed.
 
-The first pass is one typed decode that refuses unknown fields, so that the usual body needs no second look. Only what it
-cannot tell goes through an untyped pass: `null` (absent in every field), quantities written as numbers, unknown fields
-(all of them, with their paths), and values of a wrong type (named with path and value). Duplicate keys are searched for
-only when a count of keys says that there are some. Quantities and times come out in their canonical form.
-"""
+The first pass is one typed decode that refuses unknown fields, so that the usual body needs no second look. Only
+what it cannot tell goes through an untyped pass: `null` (absent in every field), quantities written as numbers,
+unknown fields (all of them, with their paths), and values of a wrong type (named with path and value). Duplicate
+keys are searched for only when a count of keys says that there are some. Quantities and times come out in their
+canonical form."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def clone(obj: S) -> S:
 
 
 def parse_body(data: bytes, content_type: str = "application/json") -> tuple[Any, list[str]]:
-    """JSON-like Python data of a body and the paths of its duplicate keys: for patches. BadRequest on a syntax error."""
+    """JSON-like Python data of a body and the paths of its duplicate keys: for patches. BadRequest on a syntax
+    error."""
     if "yaml" in content_type:
         return _parse_yaml(None, data)
     try:
@@ -131,13 +132,11 @@ def parse_body(data: bytes, content_type: str = "application/json") -> tuple[Any
 def duplicate_keys(data: bytes) -> list[str]:
     """Paths of keys that JSON text gives twice in one object.
 
-    Cheap when there are none: decoded and encoded again, the text must have as many `":` as before. Strings may hold them
-    too, but the same on both sides; where that may not be so, the long way decides.
-    """
-    count = data.count(b'":')
-    if b"\\u0022" not in data and _SPACED_COLON.search(data) is None:
-        if _ENCODER.encode(_UNTYPED.decode(data)).count(b'":') == count:
-            return []
+    Cheap when there are none: decoded and encoded again, the text must have as many `":` as before. Strings may
+    hold them too, but the same on both sides; where that may not be so, the long way decides."""
+    comparable = b"\\u0022" not in data and _SPACED_COLON.search(data) is None
+    if comparable and _ENCODER.encode(_UNTYPED.decode(data)).count(b'":') == data.count(b'":'):
+        return []
     found: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> _Pairs:

@@ -1,8 +1,7 @@
 """Errors with the wire's names: each is a Kubernetes `Status` that can be raised.
 
-They are translated to HTTP once, at the rim: `.status` is the body, `.code` the status line, `.headers` what must go with it.
-`from_status` makes the same exception from a body that a client received.
-"""
+They are translated to HTTP once, at the rim: `.status` is the body, `.code` the status line, `.headers` what must
+go with it. `from_status` makes the same exception from a body that a client received."""
 
 from __future__ import annotations
 
@@ -185,9 +184,7 @@ class Invalid(StatusError):
         )
         if not message:
             joined = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
-            message = f'{qualified(kind, group)} "{name}" is invalid: {joined}' if texts else (
-                f'{qualified(kind, group)} "{name}" is invalid'
-            )  # fmt: skip
+            message = f'{qualified(kind, group)} "{name}" is invalid' + (f": {joined}" if texts else "")
         super().__init__(message, name=name, kind=kind, group=group, causes=causes)
 
 
@@ -221,19 +218,28 @@ class ServerTimeout(StatusError):
     CODE, REASON = 500, "ServerTimeout"
 
 
-_BY_REASON: dict[str, type[StatusError]] = {
-    error.REASON: error
-    for error in (
-        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, NotAcceptable, AlreadyExists, Conflict, Gone, Expired,
-        RequestEntityTooLarge, UnsupportedMediaType, Invalid, TooManyRequests, InternalError, ServiceUnavailable, Timeout,
-        ServerTimeout,
-    )
-}  # fmt: skip
-_BY_CODE: dict[int, type[StatusError]] = {
-    400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 405: MethodNotAllowed, 406: NotAcceptable, 409: Conflict,
-    410: Gone, 413: RequestEntityTooLarge, 415: UnsupportedMediaType, 422: Invalid, 429: TooManyRequests, 500: InternalError,
-    503: ServiceUnavailable, 504: Timeout,
-}  # fmt: skip
+_ERRORS: tuple[type[StatusError], ...] = (
+    BadRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    NotAcceptable,
+    AlreadyExists,
+    Conflict,
+    Gone,
+    Expired,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+    Invalid,
+    TooManyRequests,
+    ServerTimeout,
+    InternalError,
+    ServiceUnavailable,
+    Timeout,
+)
+_BY_REASON = {error.REASON: error for error in _ERRORS}
+_BY_CODE = {error.CODE: error for error in _ERRORS if error not in (AlreadyExists, Expired, ServerTimeout)}
 
 
 def qualified(name: str, group: str) -> str:

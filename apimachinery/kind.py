@@ -1,8 +1,7 @@
 """`Kind`: everything that the system knows about one kind of object, in one place.
 
-Discovery, OpenAPI, tables, the registry's strategies and the client's paths are derived from it. Each file in `kinds/` ends
-in one `KIND = Kind(...)`, and `scheme.py` lists them.
-"""
+Discovery, OpenAPI, tables, the registry's strategies and the client's paths are derived from it. Each file in
+`kinds/` ends in one `KIND = Kind(...)`, and `scheme.py` lists them."""
 
 from __future__ import annotations
 
@@ -66,8 +65,9 @@ class Kind:
     default: Callable[[Any], None] = _nothing
     # Beginning of a create: drops what only the system may set and sets the first status.
     prepare_create: Callable[[Any], None] = _nothing
-    # Beginning of an update through the main endpoint or /status: (new, old). When `status` is a subresource, the registry
-    # itself keeps the status of the old object on the main endpoint and everything but status and metadata on /status.
+    # Beginning of an update through the main endpoint or /status: (new, old). When `status` is a subresource, the
+    # registry itself keeps the status of the old object on the main endpoint and everything but status and metadata
+    # on /status.
     prepare_update: Callable[[Any, Any], None] = lambda new, old: None
     validate: Callable[[Any], list[Cause]] = _no_causes
     validate_update: Callable[[Any, Any], list[Cause]] = _no_causes

@@ -1,8 +1,7 @@
-"""Label selectors: the query string's equality and set forms, and the LabelSelector struct. Also which keys and values a
-label may have.
+"""Label selectors: the query string's equality and set forms, and the LabelSelector struct. Also which keys and
+values a label may have.
 
-A selector is a conjunction of requirements. `!=` and `notin` match objects that lack the key.
-"""
+A selector is a conjunction of requirements. `!=` and `notin` match objects that lack the key."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """The types that every kind shares: object metadata, selectors, references, conditions, delete options.
 
 Struct attributes carry the wire's own camelCase names. Conventions, for every struct in this package: an optional
-string defaults to "", an optional number or boolean to None, a list to [], a map to {}, a nested struct to None; a field
-that Kubernetes always writes is marked with `always` and is written even when it holds its default. Unknown fields fail
-the decode: `codec` then decides whether that matters.
-"""
+string defaults to "", an optional number or boolean to None, a list to [], a map to {}, a nested struct to None; a
+field that Kubernetes always writes is marked with `always` and is written even when it holds its default. Unknown
+fields fail the decode: `codec` then decides whether that matters."""
 
 from __future__ import annotations
 
@@ -123,7 +122,8 @@ class LabelSelectorRequirement(Record, kw_only=True):
 
 
 class LabelSelector(Record, kw_only=True):
-    """Labels that must match: all of matchLabels and all of matchExpressions. Empty matches everything, None nothing."""
+    """Labels that must match: all of matchLabels and all of matchExpressions. Empty matches everything, None
+    nothing."""
 
     matchLabels: dict[str, str] = {}
     matchExpressions: list[LabelSelectorRequirement] = []

@@ -1,9 +1,8 @@
 """Kubernetes' quantities: exact arithmetic on strings such as "100m", "1.5Gi", "1e3".
 
-Objects store the canonical string; arithmetic goes through `Quantity`, an integer count of nano-units, so no float is ever
-involved. The smallest unit is 1n: smaller amounts are rounded away from zero, so that whoever asks for something gets
-something. The rules and the canonical form are those of k8s.io/apimachinery/pkg/api/resource.
-"""
+Objects store the canonical string; arithmetic goes through `Quantity`, an integer count of nano-units, so no float
+is ever involved. The smallest unit is 1n: smaller amounts are rounded away from zero, so that whoever asks for
+something gets something. The rules and the canonical form are those of k8s.io/apimachinery/pkg/api/resource."""
 
 from __future__ import annotations
 

@@ -16,6 +16,17 @@ import msgspec
 Scalar = Literal["str", "int", "float", "bool", "bytes", "any", "intorstring", "quantity", "time", "microtime"]
 _SCALARS: dict[Any, Scalar] = {str: "str", int: "int", float: "float", bool: "bool", bytes: "bytes", Any: "any"}
 
+_GO_NAMES = {
+    "str": "string",
+    "float": "float64",
+    "bytes": "[]byte",
+    "any": "interface {}",
+    "intorstring": "IntOrString",
+    "quantity": "Quantity",
+    "time": "Time",
+    "microtime": "MicroTime",
+}
+
 
 @dataclass(slots=True)
 class Leaf:
@@ -133,7 +144,7 @@ def _shape(hint: Any) -> Shape:
     if origin is dict:
         return MapShape(_shape(arguments[1]))
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return _building.get(hint) or shape_of(hint)
+        return shape_of(hint)
     raise TypeError(f"no shape for {hint!r}")
 
 

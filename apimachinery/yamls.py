@@ -1,8 +1,8 @@
-"""YAML as Kubernetes reads it: turned into JSON-like data, with duplicate keys reported and errors that know their place.
+"""YAML as Kubernetes reads it: turned into JSON-like data, with duplicate keys reported and errors that know their
+place.
 
-Plain scalars resolve as in the YAML library that Kubernetes uses: no times, no base-60 numbers, `yes` and `on` are booleans,
-`0o17` and `017` are octal. Keys become strings. Aliases and `<<` are expanded, up to a bound.
-"""
+Plain scalars resolve as in the YAML library that Kubernetes uses: no times, no base-60 numbers, `yes` and `on` are
+booleans, `0o17` and `017` are octal. Keys become strings. Aliases and `<<` are expanded, up to a bound."""
 
 from __future__ import annotations
 

@@ -39,9 +39,22 @@ from apimachinery.meta import (
 )
 
 __all__ = [
-    "KIND", "Container", "ContainerState", "ContainerStateRunning", "ContainerStateTerminated", "ContainerStateWaiting",
-    "ContainerStatus", "Pod", "PodCondition", "PodIP", "PodSecurityContext", "PodSpec", "PodStatus", "Toleration", "Volume",
-]  # fmt: skip
+    "KIND",
+    "Container",
+    "ContainerState",
+    "ContainerStateRunning",
+    "ContainerStateTerminated",
+    "ContainerStateWaiting",
+    "ContainerStatus",
+    "Pod",
+    "PodCondition",
+    "PodIP",
+    "PodSecurityContext",
+    "PodSpec",
+    "PodStatus",
+    "Toleration",
+    "Volume",
+]
 
 
 class Sysctl(Record, kw_only=True):
