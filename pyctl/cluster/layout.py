@@ -104,8 +104,7 @@ class Cluster:
     """What was decided at the first start, as it stands in `cluster.json`."""
 
     node_name: str
-    api_port: int
-    agent_port: int
+    ports: dict[str, int]  # by component: apiserver, nodeagent
     pod_cidr: str
     service_cidr: str
     store: str = "sqlite"
@@ -115,7 +114,7 @@ class Cluster:
 
     @property
     def server(self) -> str:
-        return f"https://127.0.0.1:{self.api_port}"
+        return f"https://127.0.0.1:{self.ports["apiserver"]}"
 
 
 def is_ours(layout: Layout) -> bool:
