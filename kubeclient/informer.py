@@ -16,13 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from apimachinery.errors import StatusError
 from componentbase.clock import Clock
 from kubeclient.backoff import Backoff
-from kubeclient.rest import Client, key_of
+from kubeclient.rest import BadAnswer, Client, key_of
 from kubeclient.transport import TransportError
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 log = logging.getLogger(__name__)
 
@@ -104,10 +106,10 @@ class Informer(Generic[T]):
                     # Expired, a revision from before a restored server, or a refusal: what we know may be stale.
                     self._revision = ""
                 await self._failed(error)
-            except (TransportError, TimeoutError) as error:
-                await self._failed(error)
-            except ValueError as error:  # an answer that cannot be understood
+            except BadAnswer as error:
                 self._revision = ""
+                await self._failed(error)
+            except (TransportError, TimeoutError) as error:
                 await self._failed(error)
 
     async def _list(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from apimachinery import codec
-from apimachinery.errors import StatusError, from_status
+from apimachinery.errors import BadRequest, StatusError, from_status
 from apimachinery.kinds.binding import Binding
 from apimachinery.kinds.pod import Pod
 from apimachinery.meta import DeleteOptions, ObjectMeta, ObjectReference, Preconditions
@@ -22,7 +22,8 @@ from apimachinery.scheme import SCHEME
 from componentbase.http import Headers, Query, Request, Response
 from kubeclient.transport import Transport, TransportError
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
+S = TypeVar("S")
 
 Patch = dict[str, Any] | list[Any]
 
@@ -45,6 +46,10 @@ class WatchEvent(Generic[T]):
 
     type: str
     object: T
+
+
+class BadAnswer(TransportError):
+    """The server answered something that is not what an API server says."""
 
 
 class _Frame(msgspec.Struct):
@@ -98,7 +103,7 @@ class Client:
         items: list[T] = []
         while True:
             body = await self._bytes("GET", path, query=query)
-            page = msgspec.json.decode(body, type=_Listing)
+            page = _parse(body, _Listing)
             items += [_decode(kind_type, raw) for raw in page.items or []]
             if not page.metadata.next_page:
                 return ObjectList(items, page.metadata.resourceVersion)
@@ -180,9 +185,9 @@ class Client:
         response = await self._send("GET", path, query=query, stream=True)
         async with contextlib.aclosing(_lines(response)) as lines:
             async for line in lines:
-                frame = msgspec.json.decode(line, type=_Frame)
+                frame = _parse(line, _Frame)
                 if frame.type == "ERROR":
-                    raise from_status(msgspec.json.decode(frame.object))
+                    raise refusal(500, bytes(frame.object))
                 yield WatchEvent(frame.type, _decode(kind_type, frame.object))
 
     async def _put(self, obj: T, subresource: str) -> T:
@@ -240,9 +245,18 @@ def refusal(code: int, body: bytes) -> StatusError:
 
 
 def _decode(kind_type: type[T], data: bytes | msgspec.Raw) -> T:
-    # What a newer server sends and we do not know is not ours to judge: `unknown` is dropped.
-    decoded: T = codec.decode(SCHEME.by_type(kind_type), bytes(data)).object
-    return decoded
+    # What a newer server sends and we do not know is not ours to judge: unknown fields are dropped.
+    try:
+        return codec.read(kind_type, bytes(data))
+    except BadRequest as error:
+        raise BadAnswer(f"cannot read a {kind_type.__name__}: {error}") from error
+
+
+def _parse(data: bytes, shape: type[S]) -> S:
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.DecodeError as error:
+        raise BadAnswer(f"not an answer of an API server: {error}: {data[:80]!r}") from error
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
