@@ -1,8 +1,8 @@
 """What this node can hold: the minimum over the cgroup that will hold the pods, all its ancestors, and the machine.
 
 Owns reading the kernel's files, under cgroup v1 and v2 names. Every function takes the root of the file system as an
-argument, so that tests bring a folder of fake files. Only limits on the chain that holds the pods count: the agent's own
-cgroup is elsewhere and says nothing about them. Leaves to `node.py` when to read again.
+argument, so that tests bring a folder of fake files. Only limits on the chain that holds the pods count: the agent's
+own cgroup is elsewhere and says nothing about them. Leaves to `node.py` when to read again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from apimachinery import quantity
 
 DEFAULT_MAX_PODS = 110
 # cgroup v1 writes "no limit" as the largest multiple of the page size below 2**63.
@@ -62,22 +64,12 @@ class Capacity:
     def resources(self) -> dict[str, str]:
         """As the quantities of a Node's status, by resource name."""
         return {
-            "cpu": str(self.cpu_milli // 1000) if self.cpu_milli % 1000 == 0 else f"{self.cpu_milli}m",
-            "ephemeral-storage": kibibytes(self.ephemeral_storage_bytes),
-            "memory": kibibytes(self.memory_bytes),
+            "cpu": quantity.from_milli(self.cpu_milli),
+            "ephemeral-storage": quantity.from_value(self.ephemeral_storage_bytes, "BinarySI"),
+            "memory": quantity.from_value(self.memory_bytes, "BinarySI"),
             "pids": str(self.pids),
             "pods": str(self.pods),
         }
-
-
-def kibibytes(size: int) -> str:
-    """Bytes as a canonical quantity in the binary family, rounded down to whole KiB."""
-    size = size // 1024
-    for suffix in ("Ki", "Mi", "Gi", "Ti", "Pi"):
-        if size % 1024 or size == 0 or suffix == "Pi":
-            return f"{size}{suffix}" if size else "0"
-        size //= 1024
-    raise AssertionError("unreachable: the last suffix always returns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +171,8 @@ def _cpu_quota(directory: Path, version: int) -> int | None:
 
 
 def memory_bytes(root: Path, cgroups: Cgroups, parent: str) -> int:
-    """Bytes: the machine's memory or the smallest limit along the chain. v1 also tells, in memory.stat, of ancestors that
-    are outside our view (a cgroup namespace)."""
+    """Bytes: the machine's memory or the smallest limit along the chain. v1 also tells, in memory.stat, of ancestors
+    that are outside our view (a cgroup namespace)."""
     limits = [meminfo(root).get("MemTotal", 0)]
     for directory in cgroups.chain("memory", parent):
         limits += _limit(directory / cgroups.names.memory_limit)

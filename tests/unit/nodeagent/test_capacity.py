@@ -12,7 +12,6 @@ from nodeagent.capacity import (
     count_cpus,
     cpu_milli,
     find_cgroups,
-    kibibytes,
     memory_bytes,
     pids,
     read_capacity,
@@ -122,22 +121,6 @@ def test_change_is_seen_at_the_next_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "count"), [("0", 1), ("0-3", 4), ("0-1,4,6-7", 5), ("", 0), ("3\n", 1)])
 def test_cpu_lists(text: str, count: int) -> None:
     assert count_cpus(text) == count
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0"),
-        (1023, "0"),
-        (1024, "1Ki"),
-        (1 << 20, "1Mi"),
-        (3 << 29, "1536Mi"),
-        (5 << 30, "5Gi"),
-        (1 << 61, "2048Pi"),
-    ],
-)
-def test_sizes_are_canonical_quantities(size: int, text: str) -> None:
-    assert kibibytes(size) == text
 
 
 def test_allocatable_is_capacity_minus_reserved_and_never_negative() -> None:
