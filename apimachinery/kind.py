@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from apimachinery import object_meta
 from apimachinery.errors import Cause
 from apimachinery.names import dns_subdomain_faults
 
@@ -69,9 +70,11 @@ class Kind:
     # registry itself keeps the status of the old object on the main endpoint and everything but status and metadata
     # on /status.
     prepare_update: Callable[[Any, Any], None] = lambda new, old: None
+    # What is wrong beyond the metadata. Call `causes_on_create` and `causes_on_update`, which add the rules for
+    # metadata.
     validate: Callable[[Any], list[Cause]] = _no_causes
-    validate_update: Callable[[Any, Any], list[Cause]] = _no_causes
-    validate_status_update: Callable[[Any, Any], list[Cause]] = _no_causes
+    validate_update: Callable[[Any, Any], list[Cause]] = _no_causes  # (new, old)
+    validate_status_update: Callable[[Any, Any], list[Cause]] = _no_causes  # (new, old), instead of the former two
     # Texts for `Warning` headers: accepted fields on which nothing acts yet, deprecated ones.
     warnings: Callable[[Any], list[str]] = _no_warnings
 
@@ -81,6 +84,7 @@ class Kind:
     # What field selectors may compare; the keys are the same for every object.
     field_values: Callable[[Any], dict[str, str]] = _metadata_fields
 
+    # Faults of a name, as the functions of `names` tell them.
     name_faults: Callable[[str], list[str]] = dns_subdomain_faults
     has_generation: bool = False
     # DELETE waits for an agent: sets deletionTimestamp and grace period instead of removing (pods).
@@ -120,6 +124,19 @@ class Kind:
     def has_status(self) -> bool:
         """Whether status is written through its own subresource."""
         return "status" in self.subresources
+
+    def causes_on_create(self, obj: Any) -> list[Cause]:
+        """What is wrong with an object that is about to be created: metadata (namespace and name set) and content."""
+        meta = object_meta.validate(obj.metadata, namespaced=self.namespaced, name_faults=self.name_faults)
+        return meta + self.validate(obj)
+
+    def causes_on_update(self, new: Any, old: Any, *, status: bool = False) -> list[Cause]:
+        """What is wrong with an update; `status`: one through the /status subresource."""
+        found = object_meta.validate(new.metadata, namespaced=self.namespaced, name_faults=self.name_faults)
+        found += object_meta.validate_update(new.metadata, old.metadata)
+        if status:
+            return found + self.validate_status_update(new, old)
+        return found + self.validate(new) + self.validate_update(new, old)
 
     def base_path(self, namespace: str = "") -> str:
         """URL path of the collection: `/api/v1/namespaces/default/pods`."""

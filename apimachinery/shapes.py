@@ -8,7 +8,6 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -97,21 +96,18 @@ class FieldShape:
 Shape = Leaf | ListShape | MapShape | StructShape
 
 
-@cache
+_SHAPES: dict[type[Any], StructShape] = {}
+
+
 def shape_of(type_: type[Any]) -> StructShape:
-    """Shape of a struct type. Structs may be recursive."""
-    shape = StructShape(type_)
-    _building[type_] = shape
-    try:
-        hints = get_type_hints(type_, include_extras=True)
-        for attribute, wire in zip(type_.__struct_fields__, type_.__struct_encode_fields__, strict=True):
-            shape.fields[wire] = _field(attribute, hints[attribute])
-    finally:
-        del _building[type_]
+    """Shape of a struct type. Structs may be recursive: a shape is known before its fields are."""
+    if type_ in _SHAPES:
+        return _SHAPES[type_]
+    shape = _SHAPES[type_] = StructShape(type_)
+    hints = get_type_hints(type_, include_extras=True)
+    for attribute, wire in zip(type_.__struct_fields__, type_.__struct_encode_fields__, strict=True):
+        shape.fields[wire] = _field(attribute, hints[attribute])
     return shape
-
-
-_building: dict[type[Any], StructShape] = {}
 
 
 def _field(attribute: str, hint: Any) -> FieldShape:
