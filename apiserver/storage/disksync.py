@@ -2,7 +2,7 @@
 
 A thread would do, but for the interpreter lock: beside a busy event loop, which lets go of it for microseconds at a
 time, a thread waits tens of milliseconds to get it back (measured: 20 ms to begin and 20 ms to report). So the kernel
-does it by itself: asynchronous I/O (`io_submit`, IOCB_CMD_FDSYNC, Linux 4.18) that reports through an eventfd, which the
+does it by itself: asynchronous I/O (`io_submit`, IOCB_CMD_FDSYNC, Linux 4.18), reported through an eventfd, which the
 loop watches like a socket. Where that is not to be had the thread serves.
 """
 
