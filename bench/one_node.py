@@ -1,6 +1,6 @@
 """A single-node cluster: time to node Ready, time from apply to all containers Running, memory at rest.
 
-Peers: `podman kube play` of the same pod in the same run where it can run; k3s and k3d are not to be had offline, so their
+Peers: `podman kube play` of the same pod in the same run; k3s and k3d are not to be had offline, so their
 published figures are quoted (docs.k3s.io resource profiling; minikube's timeToK8s benchmark, v1.36.0).
 Floors: 2 s, 300 ms, 250 MB.
 """
@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -161,7 +160,6 @@ def main() -> None:
         print(
             f"medians: up {statistics.median(starts):.0f} ms, apply {statistics.median(samples):.0f} ms, {total:.0f} MB"
         )
-        print(f"  spread of apply {spread(samples)} ms")
     finally:
         subprocess.run([*pyctl, "down", "--purge"], capture_output=True)
         shutil.rmtree(data, ignore_errors=True)
