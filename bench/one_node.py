@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _figures import machine, proportional_kib, run, spread, table, timed_ms
+from _figures import machine, proportional_kib, run, table, timed_ms
 
 from apimachinery.kinds.pod import Pod
 from componentbase.clock import RealClock
@@ -157,9 +157,6 @@ def main() -> None:
             print(f"  {name:34}{sizes.get(pid, 0) / 1024:8.1f} MB")
         print(f"  {'pyctl':34}{total:8.1f} MB")
         print(f"  {'k3s 1.26 (published: 1,428 MB)':34}{1428:8.1f} MB   {1428 / total:5.1f} x ours")
-        print(
-            f"medians: up {statistics.median(starts):.0f} ms, apply {statistics.median(samples):.0f} ms, {total:.0f} MB"
-        )
     finally:
         subprocess.run([*pyctl, "down", "--purge"], capture_output=True)
         shutil.rmtree(data, ignore_errors=True)
