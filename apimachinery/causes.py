@@ -73,3 +73,25 @@ def shown(value: Any) -> str:
 
 def _with(text: str, detail: str) -> str:
     return f"{text}: {detail}" if detail else text
+
+
+def one_of(field: str, value: str, supported: Iterable[str], *, needed: bool = True) -> list[Cause]:
+    """A required word (unless `needed` is False) out of a known few."""
+    known = tuple(supported)
+    if value in known:
+        return []
+    if not value:
+        return [required(field)] if needed else []
+    return [not_supported(field, value, known)]
+
+
+def within(field: str, value: int | None, low: int, high: int) -> list[Cause]:
+    """A number, if given, between two bounds that it may reach."""
+    if value is None or low <= value <= high:
+        return []
+    return [invalid(field, value, f"must be between {low} and {high}, inclusive")]
+
+
+def not_negative(field: str, value: int | None) -> list[Cause]:
+    """A number, if given, that is 0 or more."""
+    return [invalid(field, value, "must be greater than or equal to 0")] if value is not None and value < 0 else []

@@ -32,6 +32,10 @@ def _nothing(obj: Any) -> None:
     return None
 
 
+def _unchanged(new: Any, old: Any) -> None:
+    return None
+
+
 def _no_causes(*objects: Any) -> list[Cause]:
     return []
 
@@ -64,17 +68,20 @@ class Kind:
 
     # Fills in what the user left out. Runs after every decode of a request body, so it must be idempotent.
     default: Callable[[Any], None] = _nothing
+    # What the built-in admission plugins set on a new object, after `default` and before validation.
+    admit: Callable[[Any], None] = _nothing
     # Beginning of a create: drops what only the system may set and sets the first status.
     prepare_create: Callable[[Any], None] = _nothing
     # Beginning of an update through the main endpoint or /status: (new, old). When `status` is a subresource, the
     # registry itself keeps the status of the old object on the main endpoint and everything but status and metadata
     # on /status.
-    prepare_update: Callable[[Any, Any], None] = lambda new, old: None
+    prepare_update: Callable[[Any, Any], None] = _unchanged
     # What is wrong beyond the metadata. Call `causes_on_create` and `causes_on_update`, which add the rules for
     # metadata.
     validate: Callable[[Any], list[Cause]] = _no_causes
-    validate_update: Callable[[Any, Any], list[Cause]] = _no_causes  # (new, old)
-    validate_status_update: Callable[[Any, Any], list[Cause]] = _no_causes  # (new, old), instead of the former two
+    validate_create: Callable[[Any], list[Cause]] = _no_causes  # besides `validate`
+    validate_update: Callable[[Any, Any], list[Cause]] = _no_causes  # (new, old), besides `validate`
+    validate_status_update: Callable[[Any, Any], list[Cause]] = _no_causes  # (new, old), instead of all these
     # Texts for `Warning` headers: accepted fields on which nothing acts yet, deprecated ones.
     warnings: Callable[[Any], list[str]] = _no_warnings
 
@@ -128,7 +135,7 @@ class Kind:
     def causes_on_create(self, obj: Any) -> list[Cause]:
         """What is wrong with an object that is about to be created: metadata (namespace and name set) and content."""
         meta = object_meta.validate(obj.metadata, namespaced=self.namespaced, name_faults=self.name_faults)
-        return meta + self.validate(obj)
+        return meta + self.validate(obj) + self.validate_create(obj)
 
     def causes_on_update(self, new: Any, old: Any, *, status: bool = False) -> list[Cause]:
         """What is wrong with an update; `status`: one through the /status subresource."""

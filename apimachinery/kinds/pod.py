@@ -7,7 +7,7 @@ pod_unsupported."""
 from __future__ import annotations
 
 from apimachinery.kind import Kind
-from apimachinery.kinds import pod_defaults
+from apimachinery.kinds import pod_defaults, pod_rules, pod_rules_update, pod_table
 from apimachinery.kinds.pod_affinity import Affinity, Toleration
 from apimachinery.kinds.pod_container import (
     Container,
@@ -31,6 +31,7 @@ from apimachinery.kinds.pod_status import (
     PodIP,
     PodStatus,
 )
+from apimachinery.kinds.pod_unsupported import unsupported
 from apimachinery.kinds.pod_volumes import Volume
 
 __all__ = [
@@ -91,7 +92,16 @@ KIND = Kind(
     categories=("all",),
     subresources=("status", "binding", "log", "exec"),
     default=pod_defaults.default,
+    admit=pod_defaults.admit,
     prepare_create=pod_defaults.prepare_create,
+    prepare_update=pod_rules_update.prepare_update,
+    validate=pod_rules.validate,
+    validate_create=pod_rules.validate_create,
+    validate_update=pod_rules_update.validate_update,
+    validate_status_update=pod_rules_update.validate_status_update,
+    warnings=unsupported,
+    columns=pod_table.COLUMNS,
+    cells=pod_table.cells,
     field_values=field_values,
     graceful=True,
     description="Pod is a collection of containers that can run on a host.",

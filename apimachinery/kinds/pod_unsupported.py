@@ -1,0 +1,144 @@
+"""Fields of a pod that are accepted and on which nothing acts yet. No accepted field is silently ignored: each that
+a user sets is answered with a `Warning`. Whoever makes one work deletes its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from apimachinery.kinds.pod_spec import Pod
+
+# Paths below `spec`; `[]` goes through a list. A field counts as set when it is neither empty nor what NEUTRAL says.
+ROWS: tuple[str, ...] = (
+    "initContainers[].restartPolicy",
+    "ephemeralContainers",
+    "automountServiceAccountToken",
+    "serviceAccountName",
+    "affinity.podAffinity",
+    "affinity.podAntiAffinity",
+    "topologySpreadConstraints",
+    "priorityClassName",
+    "readinessGates",
+    "runtimeClassName",
+    "overhead",
+    "setHostnameAsFQDN",
+    "os",
+    "hostUsers",
+    "schedulingGates",
+    "resourceClaims",
+    "resources",
+    "imagePullSecrets",
+    "securityContext.seLinuxOptions",
+    "securityContext.windowsOptions",
+    "securityContext.runAsNonRoot",
+    "securityContext.supplementalGroupsPolicy",
+    "securityContext.fsGroup",
+    "securityContext.fsGroupChangePolicy",
+    "securityContext.sysctls",
+    "securityContext.seccompProfile",
+    "securityContext.appArmorProfile",
+    "securityContext.seLinuxChangePolicy",
+    "tolerations[].tolerationSeconds",
+)
+# Below each init and main container.
+CONTAINER_ROWS: tuple[str, ...] = (
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "resizePolicy",
+    "volumeDevices",
+    "terminationMessagePolicy",
+    "stdinOnce",
+    "ports[].hostPort",
+    "resources.claims",
+    "volumeMounts[].recursiveReadOnly",
+    "volumeMounts[].mountPropagation",
+    "volumeMounts[].subPathExpr",
+    "securityContext.seLinuxOptions",
+    "securityContext.windowsOptions",
+    "securityContext.runAsNonRoot",
+    "securityContext.procMount",
+    "securityContext.seccompProfile",
+    "securityContext.appArmorProfile",
+)
+# Values that ask for nothing: Kubernetes' own defaults and what admission sets.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "serviceAccountName": ("default",),
+    "priorityClassName": ("system-cluster-critical", "system-node-critical"),
+    "setHostnameAsFQDN": (False,),
+    "hostUsers": (True,),
+    "automountServiceAccountToken": (False,),
+    "tolerations[].tolerationSeconds": (300,),
+    "terminationMessagePolicy": ("File",),
+    "stdinOnce": (False,),
+    "ports[].hostPort": (0,),
+    "volumeMounts[].recursiveReadOnly": ("Disabled",),
+    "volumeMounts[].mountPropagation": ("None",),
+    "securityContext.procMount": ("Default",),
+    "securityContext.runAsNonRoot": (False,),
+}
+# Sources of volumes that work; all others are rows.
+VOLUMES = ("name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+PROJECTIONS = ("secret", "configMap", "downwardAPI")
+# Compute resources that are enforced or scheduled; extended resources and huge pages are not yet.
+RESOURCES = ("cpu", "memory", "ephemeral-storage")
+
+
+def unsupported(pod: Pod) -> list[str]:
+    """Texts for `Warning` headers, in the order of the spec's table; none for an ordinary pod."""
+    spec = pod.spec
+    paths = list(_set_fields(spec, ROWS, "spec"))
+    for field in ("initContainers", "containers"):
+        for index, container in enumerate(getattr(spec, field)):
+            path = f"spec.{field}[{index}]"
+            paths += _set_fields(container, _container_rows(spec.hostNetwork), path)
+            paths += _resources(container.resources, f"{path}.resources")
+    for index, volume in enumerate(spec.volumes):
+        path = f"spec.volumes[{index}]"
+        paths += [f"{path}.{name}" for name in _others(volume, VOLUMES)]
+        if volume.emptyDir is not None and volume.emptyDir.sizeLimit:
+            paths.append(f"{path}.emptyDir.sizeLimit")
+        for number, source in enumerate(volume.projected.sources if volume.projected is not None else ()):
+            paths += [f"{path}.projected.sources[{number}].{name}" for name in _others(source, PROJECTIONS)]
+    return [f"{path}: nothing acts on this yet" for path in paths]
+
+
+def _container_rows(host_network: bool | None) -> tuple[str, ...]:
+    # On the node's own network every port is a port of the node: there hostPort is what happens anyway.
+    return tuple(row for row in CONTAINER_ROWS if row != "ports[].hostPort") if host_network else CONTAINER_ROWS
+
+
+def _resources(resources: Any, path: str) -> Iterator[str]:
+    for side in ("limits", "requests"):
+        for name in getattr(resources, side):
+            enforced = name in RESOURCES and not (side == "limits" and name == "ephemeral-storage")
+            # A limit is copied into the requests by defaulting: say it once.
+            if not enforced and (side == "limits" or name not in resources.limits):
+                yield f"{path}.{side}[{name}]"
+
+
+def _others(source: Any, known: tuple[str, ...]) -> list[str]:
+    return [name for name in source.__struct_fields__ if name not in known and getattr(source, name) is not None]
+
+
+def _set_fields(root: Any, rows: tuple[str, ...], base: str) -> Iterator[str]:
+    for row in rows:
+        for path, value in _reach(root, row.split("."), base):
+            if value not in (None, "", [], {}) and value not in NEUTRAL.get(row, ()):
+                yield path
+
+
+def _reach(value: Any, parts: list[str], path: str) -> Iterator[tuple[str, Any]]:
+    if value is None:
+        return
+    if not parts:
+        yield path, value
+        return
+    name = parts[0].removesuffix("[]")
+    inner = getattr(value, name)
+    if parts[0].endswith("[]"):
+        for index, item in enumerate(inner):
+            yield from _reach(item, parts[1:], f"{path}.{name}[{index}]")
+    else:
+        yield from _reach(inner, parts[1:], f"{path}.{name}")
