@@ -19,8 +19,10 @@ API_VERSION = "meta.k8s.io/v1"
 
 # Columns and their descriptions that many kinds share.
 NAME = Column(
-    "Name", format="name", description="Name must be unique within a namespace. Is required when creating resources,
-    although some resources may " "allow a client to request the generation of an appropriate name automatically.",
+    "Name",
+    format="name",
+    description="Name must be unique within a namespace. Is required when creating resources, although some resources "
+    "may allow a client to request the generation of an appropriate name automatically.",
 )
 AGE = Column(
     "Age",
