@@ -1,8 +1,8 @@
 """Brings images in from archives: `docker save` (any age), OCI archives, and OCI layouts in a directory.
 
-A tar stream is read once, from front to back, without a spool file: members go straight into the content store, and what
-they were for is known when all have been seen. All images of an archive come in, or none; what no image needs goes with
-the next collection. Compressed archives are recognised by their first bytes.
+A tar stream is read once, from front to back, without a spool file: members go straight into the content store, and
+what they were for is known when all have been seen. All images of an archive come in, or none; what no image needs goes
+with the next collection. Compressed archives are recognised by their first bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from runtime.images import tarstream
 from runtime.images.compression import expand
-from runtime.images.content import CHUNK_BYTES, Readable, digest_of
+from runtime.images.content import CHUNK_BYTES, Readable
 from runtime.images.errors import Conflict, Exhausted, InvalidContent, InvalidReference
 from runtime.images.manifest import (
     CONFIG_LIMIT_BYTES,
@@ -209,9 +209,7 @@ def _from_docker(store: ImageStore, lease: Lease, members: Members, item: _Docke
         with store.content.open(digest) as blob:
             described.append((Descriptor(digest=digest, size=store.content.size(digest)), blob.read(16)))
     manifest = docker_archive_manifest(Descriptor(OCI_CONFIG, config, store.content.size(config)), described)
-    digest = digest_of(manifest)
-    lease.blobs.add(digest)
-    store.content.put(manifest, digest)
+    digest = store.content.put(manifest, keep=lease.blobs)
     return _Found(digest, "", [str(_reference(name)) for name in item.RepoTags or []])
 
 

@@ -75,10 +75,12 @@ class ContentStore:
         algorithm = self.path(digest).parent.name if digest else "sha256"
         return BlobWriter(self, self.scratch_name("blob"), algorithm, digest, size)
 
-    def put(self, data: bytes, digest: str = "") -> str:
-        """Stores a small blob and answers its digest."""
+    def put(self, data: bytes, digest: str = "", *, keep: set[str] | None = None) -> str:
+        """Stores a small blob and answers its digest, which is in `keep` (a lease's) before the blob is visible."""
         with self.writer(digest, len(data)) as writer:
             writer.write(data)
+            if keep is not None:
+                keep.add(writer.digest())
             return writer.commit()
 
     def digests(self) -> Iterator[str]:
