@@ -1,5 +1,5 @@
-"""NamespaceLifecycle: nothing is created where there is no namespace or where it is being emptied, and the namespaces that
-the system lives in stay."""
+"""NamespaceLifecycle: nothing is created where there is no namespace or where it is being emptied, and the namespaces
+that the system lives in stay."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the API server itself keeps true while there is no controller for it.
 
-The system namespaces exist; every namespace has a service account `default`; a namespace that is being deleted is emptied
-and then finished. All three are idempotent and start from what the cache shows, so a restart picks them up again.
+The system namespaces exist; every namespace has a service account `default`; a namespace that is being deleted is
+emptied and then finished. All three are idempotent and start from what the cache shows: a restart picks them up again.
 """
 
 from __future__ import annotations
@@ -51,9 +51,15 @@ class NamespaceKeeper:
         self._ending: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            # A watch that falls behind is closed: then all namespaces are looked at again.
+            while not self._registry.cacher.stopping:
+                await self._follow(tasks)
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         cache = self._registry.cacher.of(NAMESPACE)
         watcher = cache.watch(Selection(cache.layout.range()), after=None)
-        async with asyncio.TaskGroup() as tasks:
+        try:
             for namespace in watcher.initial:
                 await self._look_after(namespace, tasks)
             while not watcher.closed:
@@ -61,6 +67,8 @@ class NamespaceKeeper:
                 for shown_as, event in watcher.take():
                     if shown_as != "DELETED":
                         await self._look_after(event.object, tasks)
+        finally:
+            watcher.close()
 
     async def _look_after(self, cached: CachedObject, tasks: asyncio.TaskGroup) -> None:
         namespace: Namespace = cached.decode()
@@ -86,9 +94,13 @@ class NamespaceKeeper:
 
     async def _end(self, name: str) -> None:
         """Delete what the namespace holds, wait until it is gone, then let the namespace go."""
-        while (remaining := await self._delete_content(name)) is not None:
+        while True:
+            seen = self._registry.cacher.revision
+            remaining = await self._delete_content(name)
+            if remaining is None:
+                break
             cache = self._registry.cacher.of(remaining)
-            watcher = cache.watch(Selection(cache.layout.range(name)), after=self._registry.cacher.revision)
+            watcher = cache.watch(Selection(cache.layout.range(name)), after=seen)
             await watcher.wait(PATIENCE_SECONDS)
             watcher.close()
         try:

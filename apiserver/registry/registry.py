@@ -1,8 +1,8 @@
 """The verbs, once for all kinds: what may be written, and how it is written without losing anybody's change.
 
 It owns the compare-and-swap loop: an update is a function from the object as it is to the object as it shall be, and is
-asked again when somebody else was faster. It promises Kubernetes' rules of metadata, status and deletion. Decoding bodies
-and choosing how to answer is left to the handlers, storing to the store, reading to the cache.
+asked again when somebody else was faster. It promises Kubernetes' rules of metadata, status and deletion. Decoding
+bodies and choosing how to answer is left to the handlers, storing to the store, reading to the cache.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .strategy import Removal, Strategy, plan_removal, strategy_for
 
 NAME_TRIES = 8
 
-# From the object as it is to the object as it shall be: another struct, the argument stays untouched. It is called again
-# after a lost race, so it has no side effects.
+# From the object as it is to the object as it shall be: another struct, the argument stays untouched. It is called
+# again after a lost race, so it has no side effects.
 Change = Callable[[Any], Any]
 
 
