@@ -1,7 +1,7 @@
 """A session with the API server for one-shot verbs: paths and JSON in, JSON out, errors as one line.
 
-It owns the blocking transport and what discovery told it (in memory only, for this one command). It knows nothing of kinds: what
-a resource is called, and how a table of it looks, the server says.
+It owns the blocking transport and what discovery told it (in memory only, for this one command). It knows nothing of
+kinds: what a resource is called, and how a table of it looks, the server says.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ApiError(Failure):
     def __init__(self, status: Document) -> None:
         reason = status.get("reason") or ""
         message = status.get("message") or reason or "the server gave no reason"
-        super().__init__(f"{message}" if not reason or reason in message else f"{message} ({reason})")
+        super().__init__(message)
         self.status = status
         self.reason = reason
         self.http_code = int(status.get("code") or 0)
@@ -182,9 +182,7 @@ class Api:
             for each in self._discover(door):
                 if _is_called(each, name.lower()):
                     return each
-        raise Failure(
-            f'the server has no resource type "{name}"', hint="`pyctl api-resources` lists what it has"
-        )
+        raise Failure(f'the server has no resource type "{name}"', hint="`pyctl api-resources` lists what it has")
 
     def resource_of(self, api_version: str, kind: str) -> Resource:
         """By `apiVersion` and `kind` of an object. Raises Failure for an unknown one."""

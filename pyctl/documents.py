@@ -48,7 +48,8 @@ class Manifest:
 
 
 def read(paths: Sequence[str], *, recursive: bool = False) -> list[Manifest]:
-    """All objects of files, directories and `-` (standard input), in their order. Raises Failure naming file, line, column."""
+    """All objects of files, directories and `-` (standard input), in their order. Raises Failure naming file, line,
+    column."""
     found: list[Manifest] = []
     for path in paths:
         if path == "-":
@@ -107,4 +108,6 @@ def _objects(document: Any, file: str, line: int) -> Iterator[Manifest]:
 
 
 def _said(value: Any) -> str:
-    return f"the text {value[:40]!r}" if isinstance(value, str) else "a list" if isinstance(value, list) else repr(value)
+    return (
+        f"the text {value[:40]!r}" if isinstance(value, str) else "a list" if isinstance(value, list) else repr(value)
+    )

@@ -1,7 +1,8 @@
 """The command line: one verb a file below `pyctl/verbs`, loaded when it is called.
 
-Global options stand before the verb or behind it. stdout carries data only. Exit codes: 0, 1 for an error, 2 for wrong usage,
-and the command's own for `exec`. Whatever goes wrong is one line, `error: ...`, and one that says what to do next.
+Global options stand before the verb or behind it. stdout carries data only. Exit codes: 0, 1 for an error, 2 for wrong
+usage, and the command's own for `exec`. Whatever goes wrong is one line, `error: ...`, and one that says what to do
+next.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ def run(arguments: list[str]) -> int:
         outcome = cli.main(arguments or ["--help"], prog_name="pyctl", standalone_mode=False, obj=Settings())
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return 2
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "pyctl"
         return _complain(_first_lower(error.format_message()), f"see `{where} --help`", 2)

@@ -38,7 +38,8 @@ class _Globals:
         self.params = [*self.params, *_global_options()]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own, everywhere = [], []
+        own: list[tuple[str, str]] = []
+        everywhere: list[tuple[str, str]] = []
         assert isinstance(self, click.Command)
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)

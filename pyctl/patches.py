@@ -1,10 +1,11 @@
 """What `apply` sends: the difference between what was applied last, what is wanted now, and what lives on the server.
 
-As kubectl's client-side apply: fields that the last file had and the new one has not are deleted; fields that only the server
-has stay. With a shape (kinds that we know) the outcome is a strategic merge patch: lists with a merge key are patched element by
-element, with `$patch: delete` for those that are gone and `$setElementOrder`; lists of scalars that merge as a set get
-`$deleteFromPrimitiveList`. Without one it is a JSON merge patch, in which a list is replaced whole. `$retainKeys` is never
-sent: a field that only the server has set survives even where the file now has one that excludes it.
+As kubectl's client-side apply: fields that the last file had and the new one has not are deleted; fields that only the
+server has stay. With a shape (kinds that we know) the outcome is a strategic merge patch: lists with a merge key are
+patched element by element, with `$patch: delete` for those that are gone and `$setElementOrder`; lists of scalars that
+merge as a set get `$deleteFromPrimitiveList`. Without one it is a JSON merge patch, in which a list is replaced whole.
+`$retainKeys` is never sent: a field that only the server has set survives even where the file now has one that
+excludes it.
 """
 
 from __future__ import annotations

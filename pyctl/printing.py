@@ -33,9 +33,7 @@ class TableWriter:
     def lines(self, table: Document) -> list[str]:
         """The lines for one table; the header comes with the first row."""
         self._columns = table.get("columnDefinitions") or self._columns
-        shown = [
-            index for index, column in enumerate(self._columns) if self.wide or not column.get("priority")
-        ]
+        shown = [index for index, column in enumerate(self._columns) if self.wide or not column.get("priority")]
         rows = [self._cells(row, shown) for row in table.get("rows") or []]
         if rows and self.headers and not self._headed:
             rows.insert(0, self._header(shown))

@@ -1,17 +1,15 @@
 """Where a cluster keeps its things, and what they are called on the host.
 
-Everything derives from the real path of the data directory: files below it, sockets in `/run/pyctl-<hash>`, and one name
-(`pyctl-<hash>`) for bridge, table and cgroups; so clusters with different data directories live side by side. Ports and ranges
-are chosen once (see `ports`), kept in `cluster.json`, and never change by themselves.
+Everything derives from the real path of the data directory: files below it, sockets in `/run/pyctl-<hash>`, and one
+name (`pyctl-<hash>`) for bridge, table and cgroups; so clusters with different data directories live side by side.
+Ports and ranges are chosen once (see `ports`), kept in `cluster.json`, and never change by themselves.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +35,8 @@ class Layout:
 
     @property
     def hash(self) -> str:
+        import hashlib  # here: verbs that only ask the API server do without it
+
         return hashlib.sha256(os.fsencode(self.data)).hexdigest()[:8]
 
     @property
@@ -114,14 +114,14 @@ class Cluster:
 
     @property
     def server(self) -> str:
-        return f"https://127.0.0.1:{self.ports["apiserver"]}"
+        return f"https://127.0.0.1:{self.ports['apiserver']}"
 
 
 def is_ours(layout: Layout) -> bool:
     """Whether the data directory carries our mark: a `cluster.json` that says so."""
     try:
-        return json.loads(layout.cluster_file.read_bytes()).get("kind") == "PyctlCluster"
-    except (OSError, ValueError, AttributeError):
+        return bool(json.loads(layout.cluster_file.read_bytes())["kind"] == "PyctlCluster")
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -135,7 +135,9 @@ def load(layout: Layout) -> Cluster | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Failure(f"cannot read {layout.cluster_file}: {error.strerror}", hint="try again as root (sudo)") from error
+        raise Failure(
+            f"cannot read {layout.cluster_file}: {error.strerror}", hint="try again as root (sudo)"
+        ) from error
     try:
         document: dict[str, Any] = json.loads(text)
         found = document["format"]
@@ -146,7 +148,7 @@ def load(layout: Layout) -> Cluster | None:
         ) from error
     if found != FORMAT:
         raise Failure(
-            f"{layout.data} was made by pyctl {document.get('version', 'unknown')} with layout {found}; this one writes layout {FORMAT}",
+            f"{layout.data} has layout {found}, of pyctl {document.get('version', 'unknown')}; this one has {FORMAT}",
             hint="use that version, choose another --data-dir, or remove the old one with `pyctl down --purge`",
         )
     names = {each.name for each in dataclasses.fields(Cluster)}
@@ -170,16 +172,17 @@ def save(layout: Layout, cluster: Cluster) -> None:
 
 def write_file(path: Path, text: str, *, mode: int, owner: tuple[int, int] | None = None) -> None:
     """Replace `path` at once: nobody reads half a file, nor one with a wider mode or another owner than asked for."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, mode)
             file.write(text)
-            os.fchmod(file.fileno(), mode)
             if owner is not None:
-                os.fchown(file.fileno(), *owner)
+                os.fchown(descriptor, *owner)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

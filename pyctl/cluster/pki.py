@@ -1,9 +1,9 @@
 """The cluster's certificates and kubeconfigs.
 
-One authority below `<data>/pki`; a certificate for the API server, one for the node agent's own server, and a client certificate
-for each who talks to the API server. A stamp says for which names they were issued and until when they are good, so that an
-ordinary start need not load a cryptography library to find that all is well. The admin's kubeconfig belongs to the person who
-typed the command, also behind sudo.
+One authority below `<data>/pki`; a certificate for the API server, one for the node agent's own server, and a client
+certificate for each who talks to the API server. A stamp says for which names they were issued and until when they are
+good, so that an ordinary start need not load a cryptography library to find that all is well. The admin's kubeconfig
+belongs to the person who typed the command, also behind sudo.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ports and address ranges: chosen free at the first start, and checked at every later one.
 
-A port counts as free when it can be bound on loopback now. A range counts as free when no route and no address of this host
-overlaps it. Who holds a taken port is looked up in /proc, so that the message can name the process.
+A port counts as free when it can be bound on loopback now. A range counts as free when no route and no address of this
+host overlaps it. Who holds a taken port is looked up in /proc, so that the message can name the process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a host must have before a cluster can start on it, checked before anything is made.
 
-Every finding names one cause and what to do about it. The roots of /proc and /sys are arguments, so that tests can show hosts
-that this one is not.
+Every finding names one cause and what to do about it. The roots of /proc and /sys are arguments, so that tests can
+show hosts that this one is not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def require_root(what: str, host: Host | None = None) -> None:
     host = host or Host()
     if host.effective_user != 0:
         raise Failure(
-            f"{what} needs root (namespaces, mounts, cgroups and links are made), and you are user {host.effective_user}",
+            f"{what} needs root, for namespaces, mounts, cgroups and links; you are user {host.effective_user}",
             hint="run it with sudo; the kubeconfig will belong to you, so that later commands need no root",
         )
 
@@ -89,7 +89,9 @@ def _cgroups(host: Host) -> Iterator[tuple[str, str]]:
     except OSError:
         unified = None
     for controller, use in (("memory", "memory limits"), ("cpu", "cpu limits"), ("pids", "process limits")):
-        present = controller in unified if unified is not None else (host.cgroups / controller / "cgroup.procs").exists()
+        present = (
+            controller in unified if unified is not None else (host.cgroups / controller / "cgroup.procs").exists()
+        )
         if not present:
             yield f"the cgroup controller {controller} is not available ({use})", _cgroup_hint(host, controller)
 

@@ -1,7 +1,7 @@
 """Processes, known so well that a recycled number is never mistaken for one of ours.
 
-A process is its number, the tick of the kernel's clock at which it started, and the boot. Its end is seen through a pidfd, which
-works for processes that are not our children.
+A process is its number, the tick of the kernel's clock at which it started, and the boot. Its end is seen through a
+pidfd, which works for processes that are not our children.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the supervisor has written down about itself and the components, and how to ask it to stop some.
 
-`supervisor.json` lies in the cluster's run directory, is readable by everybody, and is believed only as far as the processes in
-it are still the very same ones.
+`supervisor.json` lies in the cluster's run directory, is readable by everybody, and is believed only as far as the
+processes in it are still the very same ones.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The parent of all components: forks them from one process that has imported everything once, and restarts what dies.
 
-It owns the children and `supervisor.json`, where each start and end is written at once. It has one thread, no event loop and no
-TLS context, so that a fork is always safe; it sleeps until a child ends (pidfd), a signal arrives or somebody asks it to stop
-components (a line of JSON on `supervisor.sock`). If it is killed, the components go on serving, and the next supervisor adopts
-those whose configuration is still right and replaces the others.
+It owns the children and `supervisor.json`, where each start and end is written at once. It has one thread, no event
+loop and no TLS context, so that a fork is always safe; it sleeps until a child ends (pidfd), a signal arrives or
+somebody asks it to stop components (a line of JSON on `supervisor.sock`). If it is killed, the components go on
+serving, and the next supervisor adopts those whose configuration is still right and replaces the others.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Main = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One part of the cluster. `prepare` runs in the parent, once, and imports what the part needs; what it returns is the
-    part's `main`, which runs in the child. Two supervisors agree on a running part if its fingerprints agree."""
+    """One part of the cluster. `prepare` runs in the parent, once, and imports what the part needs; what it returns is
+    the part's `main`, which runs in the child. Two supervisors agree on a running part if its fingerprints agree."""
 
     name: str
     prepare: Callable[[], Main]
@@ -119,7 +119,9 @@ class Supervisor:
             end_of_pair.setblocking(False)
         self._selector.register(self._signals[0], selectors.EVENT_READ, self._signalled)
         old_wakeup = signal.set_wakeup_fd(self._signals[1].fileno(), warn_on_full_buffer=False)
-        old = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        old = {
+            number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
         gc.disable()  # until the fork: what the parent imports is frozen there, and nothing is garbage
         try:
             yield
@@ -188,7 +190,9 @@ class Supervisor:
             return
         threads = len(os.listdir("/proc/self/task"))
         if threads != 1:
-            self._log(f"forking with {threads} threads: some import started one, and what it holds is lost in the child")
+            self._log(
+                f"forking with {threads} threads: some import started one, and what it holds is lost in the child"
+            )
         gc.freeze()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -216,7 +220,7 @@ class Supervisor:
             self._close_doors()
             name = child.component.name
             _redirect(self.log_directory / f"{name}.log")
-            _introduce(name, child.component.oom_score)
+            introduce(name, child.component.oom_score)
             gc.enable()
             assert child.main is not None
             code = child.main()
@@ -244,7 +248,9 @@ class Supervisor:
         assert child.identity is not None
         self._selector.unregister(descriptor)
         os.close(descriptor)
-        child.last_exit = _exit_text(child.identity.pid) if child.ours else "ended (an earlier supervisor had started it)"
+        child.last_exit = (
+            _exit_text(child.identity.pid) if child.ours else "ended (an earlier supervisor had started it)"
+        )
         self._log(f"{child.component.name} (pid {child.identity.pid}) {child.last_exit}")
         child.identity, child.descriptor, child.kill_at = None, -1, None
         now = time.monotonic()
@@ -334,19 +340,24 @@ class Supervisor:
         print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} supervisor: {text}", file=sys.stderr, flush=True)
 
 
-def _introduce(name: str, oom_score: int) -> None:
+def introduce(name: str, oom_score: int) -> None:
     """Say in the process table who this is, and how dear; a host that does not allow the latter is left alone."""
     for file, text in (("comm", f"pyctl-{name}"[:15]), ("oom_score_adj", str(oom_score))):
         with contextlib.suppress(OSError):
             Path("/proc/self", file).write_text(text)
 
 
-def _redirect(log: Path) -> None:
-    """Output to the log, which is set aside first if it has grown too long; no input."""
+def open_log(log: Path) -> int:
+    """A descriptor that appends to a log, which is set aside first if it has grown too long."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_LIMIT_BYTES:
             log.replace(log.with_name(log.name + ".1"))
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+
+def _redirect(log: Path) -> None:
+    """Output to the log; no input."""
+    descriptor = open_log(log)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (descriptor, 1), (descriptor, 2)):
         os.dup2(source, target)

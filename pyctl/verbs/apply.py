@@ -81,9 +81,7 @@ def _apply(api: Api, manifest: documents.Manifest, namespace: str, dry_run: bool
     return f"{reference(resource, manifest.name)} {outcome}" + (" (dry run)" if dry_run else "")
 
 
-def _patch(
-    api: Api, resource: Resource, path: str, wanted: Document, live: Document, query: dict[str, str]
-) -> str:
+def _patch(api: Api, resource: Resource, path: str, wanted: Document, live: Document, query: dict[str, str]) -> str:
     annotation = (live.get("metadata", {}).get("annotations") or {}).get(LAST_APPLIED, "")
     try:
         last = json.loads(annotation) if annotation else {}
@@ -100,7 +98,8 @@ def _patch(
 
 
 def _with_annotation(document: Document, resource: Resource, namespace: str) -> Document:
-    """The object as it is sent: in its namespace, and with itself in the annotation that the next apply compares with."""
+    """The object as it is sent: in its namespace, and with itself in the annotation that the next apply compares
+    with."""
     metadata = {**document["metadata"]}
     if resource.namespaced:
         metadata["namespace"] = namespace
@@ -119,7 +118,8 @@ def _as_kubectl_writes(document: Document) -> str:
 
 
 def _shape(resource: Resource) -> Shape | None:
-    """How the kind's lists merge; None for kinds that we do not know. Loaded only when there is something to compare."""
+    """How the kind's lists merge; None for kinds that we do not know. Loaded only when there is something to
+    compare."""
     from apimachinery.scheme import SCHEME
     from apimachinery.shapes import shape_of
 

@@ -41,9 +41,7 @@ class Wish:
 
     def query(self, name: str = "") -> dict[str, str]:
         fields = ",".join(each for each in (self.fields, f"metadata.name={name}" if name else "") if each)
-        return {
-            key: value for key, value in (("labelSelector", self.labels), ("fieldSelector", fields)) if value
-        }
+        return {key: value for key, value in (("labelSelector", self.labels), ("fieldSelector", fields)) if value}
 
     def writer(self, prefix: str = "") -> TableWriter:
         return TableWriter(self.output == "wide", self.everywhere, self.show_labels, self.headers, prefix)
@@ -229,4 +227,3 @@ def _say_nothing_found(api: Api, wanted: list[targets.Target], wish: Wish) -> No
         return
     inside = not wish.everywhere and any(target.resource.namespaced for target in wanted)
     print(f"no resources found in namespace {api.namespace}" if inside else "no resources found", file=sys.stderr)
-

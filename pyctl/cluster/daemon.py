@@ -1,0 +1,47 @@
+"""`python -m pyctl.cluster.daemon --data-dir DIR`: the supervisor of a cluster that `pyctl up` has prepared."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pyctl.cluster import layout as layouts
+from pyctl.cluster.layout import Layout
+from pyctl.cluster.supervisor import Supervisor, introduce
+from pyctl.failure import Failure
+from pyctl.versions import own_version
+
+# Lowered where the host allows it: without its parent, nobody restarts what dies.
+OOM_SCORE = -900
+
+
+def run(layout: Layout) -> int:
+    """Supervise until SIGTERM."""
+    # Before anything is imported: a numeric library that starts threads would make forking unsafe.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from pyctl.cluster import components
+
+    cluster = layouts.load(layout)
+    if cluster is None:
+        raise Failure(f"no cluster in {layout.data}", hint="`pyctl up` makes one")
+    introduce("supervisor", OOM_SCORE)
+    return Supervisor(components.table(layout, cluster), layout.run, layout.logs, own_version()).run()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="pyctl.cluster.daemon", description=__doc__)
+    parser.add_argument(
+        "--data-dir", required=True, metavar="DIR", help="the cluster's directory, as `pyctl up` made it"
+    )
+    arguments = parser.parse_args()
+    try:
+        return run(Layout.of(arguments.data_dir))
+    except Failure as failure:
+        print(f"error: {failure.message}", file=sys.stderr)
+        return failure.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
