@@ -24,6 +24,7 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 _MOST_OPERATIONS = 10_000
 _MOST_COPIED_BYTES = 3 * 1024 * 1024
 _OPERATIONS = ("add", "remove", "replace", "move", "copy", "test")
+_MISFITS = (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, ValueError)
 _REJECTED = "the server rejected our request due to an error in our request"
 
 

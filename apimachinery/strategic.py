@@ -76,6 +76,8 @@ def _merge_list(old: list[Any], new: list[Any], shape: Shape | None, strategies:
     if "merge" not in strategies or not isinstance(shape, ListShape):
         return _without_directives(new)
     if not shape.merge_key:
+        if any(isinstance(item, dict | list) for item in new):
+            raise BadRequest(f"a strategic merge patch has an object in a list of scalars: {new}")
         merged = list(dict.fromkeys([*old, *new]))
         return _in_order(merged, new, old, "")
     key = shape.merge_key

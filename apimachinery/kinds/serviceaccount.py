@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from apimachinery.kind import Kind
+from apimachinery.kind import Column, Kind
 from apimachinery.meta import LocalObjectReference, ObjectMeta, ObjectReference, Record, always, fresh, merge_on
+from apimachinery.table import AGE, NAME, age
 
 
 class ServiceAccount(Record, kw_only=True):
@@ -19,6 +20,11 @@ class ServiceAccount(Record, kw_only=True):
     automountServiceAccountToken: bool | None = None
 
 
+def cells(account: ServiceAccount, now: float) -> list[Any]:
+    """Name, number of secrets, age."""
+    return [account.metadata.name, len(account.secrets), age(account.metadata.creationTimestamp, now)]
+
+
 KIND = Kind(
     group="",
     version="v1",
@@ -26,5 +32,7 @@ KIND = Kind(
     plural="serviceaccounts",
     type=ServiceAccount,
     short_names=("sa",),
+    columns=(NAME, Column("Secrets", description="Number of secrets that pods of this account may use."), AGE),
+    cells=cells,
     description="ServiceAccount binds together a name, a principal and a set of secrets.",
 )
