@@ -69,8 +69,11 @@ class PodView:
     terminal: bool = False
 
 
-def pod_status(pod: Pod, view: PodView, *, host_ip: str, runtime: str, now: float) -> PodStatus:
-    """The whole status. runtime: its name, the scheme of container ids."""
+def pod_status(
+    pod: Pod, view: PodView, *, host_ip: str, runtime: str, now: float, before: PodStatus | None = None
+) -> PodStatus:
+    """The whole status. runtime: its name, the scheme of container ids; before: what was said last, when that is newer
+    than what `pod` carries."""
     inits, mains = pod.spec.initContainers, pod.spec.containers
     views = view.containers
     lost = view.terminal and initialized(pod, views)
@@ -94,7 +97,7 @@ def pod_status(pod: Pod, view: PodView, *, host_ip: str, runtime: str, now: floa
         qosClass=pod.status.qosClass or qos_class(pod),
         nominatedNodeName=pod.status.nominatedNodeName,
     )
-    status.conditions = conditions(pod, status, view, now)
+    status.conditions = conditions(pod, status, view, now, before or pod.status)
     return status
 
 
@@ -239,9 +242,10 @@ def _count(pod: Pod, statuses: dict[str, ContainerStatus]) -> Count:
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 
-def conditions(pod: Pod, status: PodStatus, view: PodView, now: float) -> list[PodCondition]:
+def conditions(pod: Pod, status: PodStatus, view: PodView, now: float, last: PodStatus) -> list[PodCondition]:
     """The agent's conditions in their usual order, then those of others, untouched."""
     before = {each.type: each for each in pod.status.conditions}
+    before |= {each.type: each for each in last.conditions if each.type in OWNED}
     ready = _containers_ready(pod, status)
     wanted = [
         PodCondition(type="PodReadyToStartContainers", status=_bool(view.sandbox_ready)),

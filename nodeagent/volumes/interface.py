@@ -41,7 +41,7 @@ class Volumes(Protocol):
         """The mounts of one container. Raises ConfigError."""
         ...
 
-    async def prepare_container(self, pod: Pod, container: Container, attempt: int, place: Place) -> list[Mount]:
+    def container_files(self, pod: Pod, container: Container, attempt: int, place: Place) -> list[Mount]:
         """The files that the agent itself keeps for a container: termination message and /etc/hosts."""
         ...
 

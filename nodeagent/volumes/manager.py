@@ -137,7 +137,7 @@ class DiskVolumes:
             raise ConfigError(f'failed to prepare subPath for volumeMount "{volume.name}": {error}') from error
         return target
 
-    async def prepare_container(self, pod: Pod, container: Container, attempt: int, place: Place) -> list[Mount]:
+    def container_files(self, pod: Pod, container: Container, attempt: int, place: Place) -> list[Mount]:
         found = []
         if container.terminationMessagePath:
             message = self._message(pod.metadata.uid, container.name, attempt)

@@ -1,0 +1,48 @@
+"""Where the logs of pods lie, and clearing them away. Without a root (hollow nodes) there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from apimachinery.kinds.pod import Pod
+from nodeagent.logs.tail import last_lines
+
+
+class PodLogs:
+    """`<root>/<namespace>_<pod>_<uid>/<container>/<attempt>.log`, the kubelet's layout; the runtime writes them."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+
+    def directory(self, pod: Pod) -> str:
+        """The log directory of a pod."""
+        meta = pod.metadata
+        return f"{self._root or ''}/{meta.namespace}_{meta.name}_{meta.uid}"
+
+    def path(self, pod: Pod, container: str, attempt: int) -> str:
+        """The log of one attempt of a container."""
+        return f"{self.directory(pod)}/{container}/{attempt}.log"
+
+    def end_of(self, pod: Pod, container: str, attempt: int, *, lines: int, limit_bytes: int) -> str:
+        """The last lines as text, "" when there are none."""
+        return last_lines(self.path(pod, container, attempt), lines, limit_bytes) if self._root else ""
+
+    def remove(self, pod: Pod, container: str, attempt: int) -> None:
+        """One attempt's log and its rotated parts."""
+        if self._root is None:
+            return
+        path = self.path(pod, container, attempt)
+        directory, name = os.path.split(path)
+        with contextlib.suppress(FileNotFoundError):
+            for each in os.listdir(directory):
+                if each == name or each.startswith(name + "."):
+                    os.unlink(os.path.join(directory, each))
+
+    async def remove_all(self, pod: Pod) -> None:
+        """All logs of a pod."""
+        if self._root is not None:
+            await asyncio.to_thread(shutil.rmtree, self.directory(pod), True)
