@@ -30,12 +30,17 @@ def stamp(seconds: float) -> str:
 
 def state(**changes: Record) -> State:
     alive = Record(ME, "running", STARTED, 0, "", "")
-    parts = {name: alive for name in ("apiserver", "scheduler", "nodeagent", "runtime")}
+    parts = dict.fromkeys(("apiserver", "scheduler", "nodeagent", "runtime"), alive)
     return State(ME, "0.1.0", {**parts, **changes})
 
 
 def register(server: Server, *, status: str = "True", message: str = "", heard: float = STARTED + 1) -> None:
-    condition: dict[str, Any] = {"type": "Ready", "status": status, "message": message, "lastHeartbeatTime": stamp(heard)}
+    condition: dict[str, Any] = {
+        "type": "Ready",
+        "status": status,
+        "message": message,
+        "lastHeartbeatTime": stamp(heard),
+    }
     server.put("/api/v1/nodes/n1", status={"conditions": [condition]})
     server.put(LEASE, spec={"renewTime": stamp(heard)})
 
