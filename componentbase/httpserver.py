@@ -175,8 +175,15 @@ async def _stream(raw: web.BaseRequest, response: Response, body: AsyncIterator[
         async for chunk in body:
             await answer.write(chunk)
         await answer.write_eof()
-    except ConnectionError:
-        log.debug("%s %s: the client went away", raw.method, raw.path)
+    except ConnectionError as error:
+        # Of the client or of whatever the body comes from. Ending the body properly would call half an answer whole.
+        log.debug("%s %s broke off: %s", raw.method, raw.path, error)
+        if raw.transport is not None:
+            raw.transport.abort()
+    except Exception:
+        log.exception("%s %s broke off", raw.method, raw.path)
+        if raw.transport is not None:
+            raw.transport.abort()
     finally:
         close = getattr(body, "aclose", None)
         if close is not None:
