@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import AsyncIterator
 
 from componentbase.http import Handler, Request, Response, Tunnel, User, duplex_pair
 from kubeclient.transport import TransportError
+
+log = logging.getLogger(__name__)
 
 
 class HandlerTransport:
@@ -52,12 +55,14 @@ class HandlerTransport:
                 await tunnel(far)
             except ConnectionError:
                 pass  # the client went away: its right
-            finally:
-                far.close()
+            except Exception:
+                log.exception("the tunnel failed")
 
         task = asyncio.get_running_loop().create_task(serve(), name="in-process tunnel")
         self._tunnels.add(task)
         task.add_done_callback(self._tunnels.discard)
+        # Not in `serve`: a task that is cancelled before its first step never runs any of it.
+        task.add_done_callback(lambda _: far.close())
         return Response(response.status, response.headers, connection=near)
 
 
