@@ -41,8 +41,6 @@ def validate(lease: Lease) -> list[Cause]:
     if spec.leaseTransitions is not None and spec.leaseTransitions < 0:
         why = "must be greater than or equal to 0"
         found.append(invalid("spec.leaseTransitions", spec.leaseTransitions, why))
-    if spec.holderIdentity is not None and not spec.holderIdentity:
-        found.append(invalid("spec.holderIdentity", spec.holderIdentity, "must not be empty"))
     return found + one_of("spec.strategy", spec.strategy or "", ("OldestEmulationVersion",), needed=False)
 
 
