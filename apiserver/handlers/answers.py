@@ -1,4 +1,4 @@
-"""Answers: bytes and headers. Long lists are streamed in chunks, and compressed in a thread when the client wants that."""
+"""Answers: bytes and headers. Long lists are streamed in chunks, and compressed in a thread on demand."""
 
 from __future__ import annotations
 

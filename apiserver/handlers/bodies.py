@@ -8,16 +8,13 @@ from apimachinery import codec
 from apimachinery.errors import BadRequest, Cause, Invalid, UnsupportedMediaType
 from apimachinery.kind import Kind
 from apimachinery.meta import DeleteOptions
+from apimachinery.patch import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 from apiserver.registry.registry import Writer
 from componentbase.http import Query, Request
 
 JSON = "application/json"
 READABLE = ("application/json", "application/yaml")
-PATCHES = (
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-)
+PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
 FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
 POLICIES = ("Orphan", "Background", "Foreground")
 
@@ -61,7 +58,8 @@ async def read_object(request: Request, kind: Kind, writer: Writer) -> Any:
     if (obj.apiVersion, obj.kind) != (kind.api_version, kind.kind):
         if obj.apiVersion != kind.api_version:
             raise BadRequest(
-                f"the API version in the data ({obj.apiVersion}) does not match the expected API version ({kind.api_version})"
+                f"the API version in the data ({obj.apiVersion}) does not match the expected API version "
+                f"({kind.api_version})"
             )
         raise BadRequest(f"the kind in the data ({obj.kind}) does not match the expected kind ({kind.kind})")
     kind.default(obj)
@@ -102,13 +100,13 @@ async def read_delete_options(request: Request, writer: Writer) -> DeleteOptions
     writer.dry_run = is_dry_run([*options.dryRun, *request.query.every("dryRun")])
     if options.propagationPolicy and options.orphanDependents is not None:
         message = "Invalid value: orphanDependents and deletionPropagation cannot be both set"
-        raise Invalid("DeleteOptions", "", [Cause(reason="FieldValueInvalid", message=message, field="propagationPolicy")], group="meta.k8s.io")  # fmt: skip
+        cause = Cause(reason="FieldValueInvalid", message=message, field="propagationPolicy")
+        raise Invalid("DeleteOptions", "", [cause], group="meta.k8s.io")
     if options.propagationPolicy and options.propagationPolicy not in POLICIES:
         raise _option("DeleteOptions", "propagationPolicy", options.propagationPolicy, POLICIES)
     if options.propagationPolicy in ("Foreground", "Orphan") or options.orphanDependents:
-        writer.warnings.append(
-            f"propagationPolicy {options.propagationPolicy or 'Orphan'}: nothing collects dependents yet, they are left as they are"
-        )
+        policy = options.propagationPolicy or "Orphan"
+        writer.warnings.append(f"propagationPolicy {policy}: nothing collects dependents yet, they stay as they are")
     return options
 
 

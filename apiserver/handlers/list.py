@@ -85,10 +85,10 @@ def _expired(start: str, prefix: str) -> Expired:
     if not start:
         return Expired("The resourceVersion for the provided list is too old.")
     error = Expired(
-        "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
-        "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
-        "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
-        "deleted between the time the first chunk was returned and now may show up in the list."
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+        "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+        "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+        "modified, or deleted between the time the first chunk was returned and now may show up in the list."
     )
     error.status["metadata"] = {"continue": encode_token(INCONSISTENT, start, prefix)}
     return error

@@ -20,8 +20,6 @@ from .bodies import PATCHES, content_type, field_validation, is_dry_run, raw_bod
 from .context import Context, Target, writer_of
 from .media import choose_form
 
-JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH = PATCHES
-
 
 async def handle(context: Context, target: Target, request: Request) -> Response:
     kind = target.kind
@@ -33,10 +31,6 @@ async def handle(context: Context, target: Target, request: Request) -> Response
     writer.dry_run = is_dry_run(request.query.every("dryRun"))
     mode = field_validation(request.query)
     document, duplicates = codec.parse_body(await raw_body(request))
-    expected = list if media_type == JSON_PATCH else dict
-    if not isinstance(document, expected):
-        shape = "array" if expected is list else "object"
-        raise BadRequest(f"the patch must be a JSON {shape} for {media_type}")
     warned = list(writer.warnings)
 
     def change(old: Any) -> Any:
@@ -55,13 +49,7 @@ async def handle(context: Context, target: Target, request: Request) -> Response
 def _patched(
     kind: Kind, old: Any, document: Any, media_type: str, duplicates: list[str], mode: str, writer: Writer
 ) -> Any:
-    before = codec.to_dict(old)
-    if media_type == JSON_PATCH:
-        after = patch.json_patch(before, document)
-    elif media_type == MERGE_PATCH:
-        after = patch.merge_patch(before, document)
-    else:
-        after = patch.strategic_merge(before, document, kind.type)
+    after = patch.apply(media_type, codec.to_dict(old), document, kind)
     decoded = codec.convert(kind, after)
     report_faults(kind, codec.field_faults(decoded.unknown, duplicates), mode, writer)
     new = decoded.object

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from apimachinery import codec
+from apimachinery import codec, table
 from apimachinery.errors import BadRequest
 from apimachinery.kind import Kind
-from apimachinery.times import human_duration, parse_time
 from apiserver.cacher.objects import CachedObject, CacheEvent, frame
 from componentbase.http import Request, Response
 
@@ -19,14 +18,12 @@ from . import answers
 from .context import Context, Target
 from .media import Form
 
-INCLUDE = ("Metadata", "Object", "None")
-
 
 def list_answer(
     context: Context, target: Target, request: Request, form: Form, items: Sequence[CachedObject], meta: dict[str, Any]
 ) -> Response:
     kind, now, include = target.kind, context.clock.now(), _include(request)
-    rows = [codec.encode(_row(kind, item.decode(), now, include)) for item in items]
+    rows = [_row(kind, item.decode(), now, include, form) for item in items]
     return answers.list_answer(request, _head(kind, form, meta, definitions=True), rows, content_type=form.content_type)
 
 
@@ -40,7 +37,7 @@ def object_answer(
     status: int = 200,
     warnings: Iterable[str] = (),
 ) -> Response:
-    row = codec.encode(_row(target.kind, obj, context.clock.now(), _include(request)))
+    row = _row(target.kind, obj, context.clock.now(), _include(request), form)
     meta = {"resourceVersion": obj.metadata.resourceVersion}
     data = _head(target.kind, form, meta, definitions=True) + row + b"]}\n"
     return answers.json_answer(data, status=status, warnings=warnings, content_type=form.content_type)
@@ -61,54 +58,34 @@ class RowStream:
         meta = {"resourceVersion": decoded.metadata.resourceVersion}
         head = _head(self._kind, self._form, meta, definitions=self._first)
         self._first = False
-        row = codec.encode(_row(self._kind, decoded, self._clock.now(), self._include))
+        row = _row(self._kind, decoded, self._clock.now(), self._include, self._form)
         return frame(shown_as, head + row + b"]}")
 
     def event(self, shown_as: str, event: CacheEvent) -> bytes:
         return self.object(shown_as, event.shown(shown_as))
 
 
-def _include(request: Request) -> str:
-    wanted = request.query.first("includeObject") or "Metadata"
-    if wanted not in INCLUDE:
-        raise BadRequest(f'unrecognized includeObject value: "{wanted}"')
-    return wanted
+def _include(request: Request) -> table.Include:
+    match request.query.first("includeObject") or "Metadata":
+        case "Metadata":
+            return "Metadata"
+        case "Object":
+            return "Object"
+        case "None":
+            return "None"
+        case other:
+            raise BadRequest(f'unrecognized includeObject value: "{other}"')
 
 
 def _head(kind: Kind, form: Form, meta: dict[str, Any], *, definitions: bool) -> bytes:
-    columns = [
-        {
-            "name": column.name,
-            "type": column.type,
-            "format": column.format,
-            "description": column.description,
-            "priority": column.priority,
-        }
-        for column in kind.columns
-    ]
     head = {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{form.table}",
         "metadata": meta,
-        "columnDefinitions": columns if definitions else [],
+        "columnDefinitions": table.definitions(kind) if definitions else None,
     }
     return codec.encode(head)[:-1] + b',"rows":['
 
 
-def _row(kind: Kind, obj: Any, now: float, include: str) -> dict[str, Any]:
-    cells = kind.cells(obj, now) if kind.cells else [obj.metadata.name, _age(obj, now)]
-    row: dict[str, Any] = {"cells": cells}
-    if include == "Object":
-        row["object"] = obj
-    elif include == "Metadata":
-        row["object"] = {
-            "kind": "PartialObjectMetadata",
-            "apiVersion": "meta.k8s.io/v1",
-            "metadata": obj.metadata,
-        }
-    return row
-
-
-def _age(obj: Any, now: float) -> str:
-    created = obj.metadata.creationTimestamp
-    return human_duration(now - parse_time(created)) if created else "<unknown>"
+def _row(kind: Kind, obj: Any, now: float, include: table.Include, form: Form) -> bytes:
+    return codec.encode(table.row(kind, obj, now, include=include, api_version=f"meta.k8s.io/{form.table}"))
