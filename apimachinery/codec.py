@@ -16,7 +16,6 @@ from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import msgspec
 
-from apimachinery import yamls
 from apimachinery.errors import BadRequest
 from apimachinery.kind import Kind
 from apimachinery.quantity import canonical
@@ -165,6 +164,8 @@ def _walk_duplicates(value: Any, path: str, found: list[str]) -> None:
 
 
 def _parse_yaml(kind: Kind | type[Any] | None, data: bytes) -> tuple[Any, list[str]]:
+    from apimachinery import yamls  # most processes never see YAML, and its parser is dear to load
+
     try:
         document = yamls.parse(data)
     except yamls.YamlError as error:
