@@ -20,12 +20,13 @@ TAIL_LINES = 12
 
 
 class NotReady(Exception):
-    """Not yet: who is to blame, and why."""
+    """Not yet: who is to blame, and why. `fatal`: it will not be, however long we wait."""
 
-    def __init__(self, component: str, reason: str) -> None:
+    def __init__(self, component: str, reason: str, *, fatal: bool = False) -> None:
         super().__init__(reason)
         self.component = component
         self.reason = reason
+        self.fatal = fatal
 
 
 def wait(
@@ -49,8 +50,8 @@ def wait(
             say(f"node {cluster.node_name} is ready after {time.monotonic() - begin:.1f} s")
             return
         except NotReady as trouble:
-            if time.monotonic() - begin >= seconds or trouble.component == "supervisor":
-                raise _failure(layout, trouble, seconds) from None
+            if trouble.fatal or time.monotonic() - begin >= seconds:
+                raise _failure(layout, trouble, time.monotonic() - begin) from None
         _pause(process)
 
 
@@ -58,7 +59,7 @@ def check(api: Api, cluster: Cluster, state: State) -> None:
     """Raise NotReady unless the node is ready and has said so since its agent started."""
     for name, record in state.components.items():
         if record.last_exit.startswith("cannot be loaded"):
-            raise NotReady("supervisor", f"{name} {record.last_exit}")
+            raise NotReady("supervisor", f"{name} {record.last_exit}", fatal=True)
     for name, record in state.components.items():
         if not record.alive:
             raise NotReady(name, f"{name} {record.last_exit or 'has not started'}")
@@ -99,7 +100,7 @@ def _seconds(timestamp: str) -> float:
 
 def _check_alive(process: subprocess.Popen[bytes] | None) -> None:
     if process is not None and process.poll() is not None:
-        raise NotReady("supervisor", f"the supervisor exited with {process.returncode}")
+        raise NotReady("supervisor", f"the supervisor exited with {process.returncode}", fatal=True)
 
 
 def _pause(process: subprocess.Popen[bytes] | None) -> None:
@@ -125,9 +126,9 @@ def _failure(layout: Layout, trouble: NotReady, seconds: float) -> Failure:
     log = layout.log_file(trouble.component)
     lines = tail(log, TAIL_LINES)
     story = "".join(f"\n    {line}" for line in lines)
-    when = "" if trouble.component == "supervisor" else f" after {seconds:.0f} s"
     return Failure(
-        f"the cluster is not ready{when}: {trouble.reason}" + (f"\n  the last lines of {log}:{story}" if lines else ""),
+        f"the cluster is not ready after {seconds:.0f} s: {trouble.reason}"
+        + (f"\n  the last lines of {log}:{story}" if lines else ""),
         hint="`pyctl status` shows all parts; `pyctl down` stops them",
     )
 

@@ -70,7 +70,9 @@ class Child:
     def state(self) -> str:
         if self.identity is not None:
             return "running" if self.wanted else "stopping"
-        return "waiting to restart" if self.wanted else "stopped"
+        if not self.wanted:
+            return "stopped"
+        return "starting" if self.due is None else "waiting to restart"
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pyctl.cluster.preflight import require_root
 from pyctl.options import verb
 from pyctl.settings import Settings
 from pyctl.verbs.up import say
@@ -24,6 +25,7 @@ def command(settings: Settings, purge: bool, grace_period: int) -> int:
 
     Objects stay in the data directory, and pods start again with the next `up`, unless --purge deletes it all.
     """
+    require_root("pyctl down")
     from pyctl.cluster import teardown
 
     teardown.stop(settings.layout, grace_seconds=grace_period, purge=purge, say=say)

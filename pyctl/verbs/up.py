@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from pyctl.cluster.preflight import require_root
 from pyctl.options import verb
 from pyctl.settings import Settings
 
@@ -56,6 +57,7 @@ def command(
     The first start chooses ports and ranges that are free, and keeps them. A cluster that is up already is left as it
     is. Needs root; the kubeconfig belongs to who called sudo.
     """
+    require_root("pyctl up")
     from pyctl.cluster import starting
     from pyctl.cluster.options import Options
 

@@ -79,7 +79,7 @@ def test_who_is_to_blame(server: Server) -> None:
     broken = dataclasses.replace(gone, last_exit="cannot be loaded: No module named 'grpc'")
     with pytest.raises(NotReady, match="cannot be loaded") as info:
         check(server, state(runtime=broken))
-    assert info.value.component == "supervisor", "waiting on would not help"
+    assert info.value.component == "supervisor" and info.value.fatal, "waiting on would not help"
 
 
 def test_the_end_of_a_log(tmp_path: Path) -> None:
