@@ -16,7 +16,7 @@ from componentbase.http import Request, Response
 
 from .admission.chain import Chain
 from .admission.namespaces import NamespaceLifecycle
-from .admission.pods import DefaultTolerations, Priority, ServiceAccount
+from .admission.pods import BuiltIn, Priority, ServiceAccount
 from .cacher.cacher import Cacher
 from .config import Config
 from .filters.authentication import identify
@@ -48,9 +48,7 @@ class App:
         self._clock = clock
         self._cacher = Cacher(store, clock, scheme.kinds)
         identities = Identities(seed)
-        admission = Chain(
-            [NamespaceLifecycle(self._cacher), ServiceAccount(self._cacher), Priority(), DefaultTolerations()]
-        )
+        admission = Chain([NamespaceLifecycle(self._cacher), ServiceAccount(self._cacher), Priority(), BuiltIn()])
         registry = Registry(store, self._cacher, clock, identities, admission)
         self._registry = registry
         self._context = Context(scheme, registry, self._cacher, clock, identities, nodes)

@@ -137,8 +137,7 @@ class Registry:
         await self._admission.mutate(attributes, obj, None)
         kind.default(obj)
         kind.prepare_create(obj)
-        causes = object_meta.validate(obj.metadata, namespaced=kind.namespaced, name_faults=kind.name_faults)
-        self._refuse(kind, obj, causes + kind.validate(obj))
+        self._refuse(kind, obj, kind.causes_on_create(obj))
         await self._admission.validate(attributes, obj, None)
         writer.warnings += kind.warnings(obj)
 
@@ -190,12 +189,10 @@ class Registry:
             kind.prepare_update(new, old)
         if kind.has_generation and new.spec != old.spec:
             new.metadata.generation = (old.metadata.generation or 0) + 1
-        causes = object_meta.validate_update(new.metadata, old.metadata)
-        if subresource == "status":
-            causes += kind.validate_status_update(new, old)
-        elif not subresource:
-            causes += object_meta.validate(new.metadata, namespaced=kind.namespaced, name_faults=kind.name_faults)
-            causes += kind.validate_update(new, old)
+        if subresource in ("", "status"):
+            causes = kind.causes_on_update(new, old, status=subresource == "status")
+        else:
+            causes = object_meta.validate_update(new.metadata, old.metadata)
         self._refuse(kind, new, causes)
         await self._admission.validate(attributes, new, old)
 
