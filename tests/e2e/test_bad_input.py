@@ -139,7 +139,7 @@ def test_no_root_says_what_is_missing(cluster):
             "sys.argv = ['pyctl', '--data-dir', sys.argv[1], 'up']; from pyctl.main import main; sys.exit(main())"
         )
         # The interpreter has opened the modules' folders as root, so that only pyctl itself runs as nobody.
-        preload = "import pyctl.main, pyctl.verbs.up, pyctl.cluster.preflight; "
+        preload = "import locale, pyctl.main, pyctl.verbs.up, pyctl.cluster.preflight; "
         done = subprocess.run(
             [
                 sys.executable,
