@@ -42,7 +42,10 @@ def assemble(rules: Sequence[DeviceRule]) -> bytes:
     ]
     for rule in reversed(rules):
         program += _rule(rule)
-    program += [_instruction(_MOVE_VALUE, 0, value=0), _instruction(_EXIT)]
+        if rule.type == "a":
+            break  # decides all; the kernel refuses a program with instructions behind it that nothing reaches
+    else:
+        program += [_instruction(_MOVE_VALUE, 0, value=0), _instruction(_EXIT)]
     return b"".join(program)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import time
 from pathlib import Path
 
 from runtime.cgroups.convert import required_controllers, v2_settings
@@ -92,7 +94,18 @@ class V2Cgroup:
         return found
 
     def freeze(self, frozen: bool) -> None:
+        """Returns when all are frozen: each process stops on its own way back to user space."""
         (self._directory / "cgroup.freeze").write_text("1" if frozen else "0")
+        wanted = f"frozen {int(frozen)}"
+        deadline = time.monotonic() + 2.0
+        with open(self._directory / "cgroup.events") as events:
+            changes = select.poll()
+            changes.register(events, select.POLLPRI)
+            while wanted not in events.read().splitlines():
+                if time.monotonic() > deadline:
+                    raise CgroupError(f"{self._path} is not {'frozen' if frozen else 'thawed'} after 2 s")
+                changes.poll(100)
+                events.seek(0)
 
     def kill(self) -> None:
         try:

@@ -32,7 +32,6 @@ MOUNTS = (
     ("tmpfs", "/dev/shm", "tmpfs", "nosuid,nodev"),
     ("mqueue", "/dev/mqueue", "mqueue", "nosuid,noexec,nodev"),
     ("tmpfs", "/run", "tmpfs", "nosuid,nodev,mode=755"),
-    ("tmpfs", "/tmp", "tmpfs", "nosuid,nodev"),
 )
 
 
