@@ -1,20 +1,41 @@
 """The parts of a cluster on one host, and how each is told where its things are.
 
-Nothing of a component is imported here before the supervisor asks for it: `prepare` imports, in the parent, and hands back the
-`main` that runs in the child. The order is that of the longest road to a ready node.
+Nothing of a component is imported here before the supervisor asks for it: `prepare` imports, in the parent, and hands
+back the `main` that runs in the child. The order is that of the longest road to a ready node.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyctl.cluster.layout import Cluster, Layout
 from pyctl.cluster.supervisor import Component, Main
 
 OOM_SCORE = -800
+
+if TYPE_CHECKING:
+    from runtime.config import Config as RuntimeConfig
+
+# What the runtime itself imports only after it has started its zygote; the parent may load it before.
+RUNTIME_MODULES = (
+    "grpc.aio",
+    "pb.pyctl.runtime.v1.runtime_pb2_grpc",
+    "runtime.core",
+    "runtime.images.service",
+    "runtime.images.store",
+    "runtime.cgroups.tree",
+    "runtime.linux.kernel",
+    "runtime.network.bridge",
+    "runtime.server",
+    "runtime.snapshots.copy",
+    "runtime.snapshots.overlay",
+    "runtime.streaming.server",
+)
 
 Prepare = Callable[[Layout, Cluster], Main]
 
@@ -31,12 +52,18 @@ def table(layout: Layout, cluster: Cluster) -> list[Component]:
     return [Component(name, partial(prepare, layout, cluster), fingerprint, score) for name, prepare, score in rows]
 
 
+def _load(*modules: str) -> None:
+    """Import for the children's sake: what the parent has loaded, they share."""
+    for name in modules:
+        importlib.import_module(name)
+
+
 def apiserver(layout: Layout, cluster: Cluster) -> Main:
     """The API server, on the store that was chosen."""
-    from apiserver import app, server
+    from apiserver import app
     from apiserver.config import Config
 
-    assert server  # imported for the children's sake
+    _load("apiserver.server", "uvloop")
     return partial(
         app.main,
         Config(
@@ -56,10 +83,11 @@ def runtime(layout: Layout, cluster: Cluster) -> Main:
     """The container runtime."""
     from runtime import app
 
+    _load(*RUNTIME_MODULES)
     return partial(app.main, runtime_config(layout, cluster))
 
 
-def runtime_config(layout: Layout, cluster: Cluster):
+def runtime_config(layout: Layout, cluster: Cluster) -> RuntimeConfig:
     """What `up` tells the runtime, and `down` too when it must clean up without one."""
     from runtime.config import Config
 
@@ -74,15 +102,17 @@ def runtime_config(layout: Layout, cluster: Cluster):
 
 def nodeagent(layout: Layout, cluster: Cluster) -> Main:
     """The node agent, beside the runtime."""
-    from nodeagent import app
     from nodeagent.config import Config
+
+    from nodeagent import app
 
     return partial(app.main, Config())
 
 
 def scheduler(layout: Layout, cluster: Cluster) -> Main:
     """The scheduler."""
-    from scheduler import app
     from scheduler.config import Config
+
+    from scheduler import app
 
     return partial(app.main, Config(kubeconfig=layout.component_kubeconfig("scheduler")))
