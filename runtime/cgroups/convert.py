@@ -6,6 +6,7 @@ Sources: crun and opencontainers/cgroups. The weight formula is the newer one, w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from runtime.cgroups.interface import DeviceRule, Resources
@@ -27,8 +28,8 @@ def cpu_weight(shares: int) -> int:
     return math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34))
 
 
-def _plain(value: int) -> str:
-    return str(value)
+_Row = tuple[str, str, Callable[[int], str]]
+_plain = str
 
 
 def _or_max(value: int) -> str:
@@ -36,7 +37,7 @@ def _or_max(value: int) -> str:
 
 
 # field of Resources: controller, file, how its value is written
-V1 = {
+V1: dict[str, _Row] = {
     "cpu_shares": ("cpu", "cpu.shares", _plain),
     "cpu_period": ("cpu", "cpu.cfs_period_us", _plain),
     "cpu_quota": ("cpu", "cpu.cfs_quota_us", _plain),
@@ -46,7 +47,7 @@ V1 = {
     "memory_swap_limit": ("memory", "memory.memsw.limit_in_bytes", _plain),
     "pids_limit": ("pids", "pids.max", _or_max),
 }
-V2 = {
+V2: dict[str, _Row] = {
     "cpu_shares": ("cpu", "cpu.weight", lambda shares: str(cpu_weight(shares))),
     "cpuset_cpus": ("cpuset", "cpuset.cpus", str),
     "cpuset_mems": ("cpuset", "cpuset.mems", str),

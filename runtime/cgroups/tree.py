@@ -144,6 +144,16 @@ class Tree:
         v2 = V2Cgroup(self._kernel, layout.v2, set(layout.v2_controllers), path)
         return Spanning(V1Cgroup(layout.v1, path), v2) if layout.v1 else v2
 
+    def children(self, path: str) -> list[str]:
+        """Names of the groups right below `path`, in any hierarchy."""
+        roots = [*self.layout.v1.values(), *([self.layout.v2] if self.layout.v2 else [])]
+        found: dict[str, None] = {}
+        for root in dict.fromkeys(roots):
+            directory = root / path.lstrip("/")
+            if directory.is_dir():
+                found.update(dict.fromkeys(entry.name for entry in directory.iterdir() if entry.is_dir()))
+        return list(found)
+
     @property
     def joins_by_writing(self) -> bool:
         """Whether a child has to write itself into cgroup.procs, the dear way that spares prepare for."""

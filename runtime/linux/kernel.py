@@ -157,9 +157,7 @@ class RealKernel:
 
     def openat2(self, dir_fd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
         how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
-        return _call(
-            "openat2", _int(dir_fd), _text(path), ctypes.c_char_p(how), ctypes.c_size_t(len(how)), detail=path
-        )
+        return _call("openat2", _int(dir_fd), _text(path), ctypes.c_char_p(how), ctypes.c_size_t(len(how)), detail=path)
 
     def close_range(self, first: int, last: int, flags: int = 0) -> None:
         _call("close_range", ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(flags))

@@ -59,9 +59,7 @@ class Recorder:
     def mount_setattr(
         self, dir_fd: int, path: str, flags: int, *, add: int = 0, clear: int = 0, propagation: int = 0
     ) -> None:
-        self._record(
-            "mount_setattr", (dir_fd, path, flags), {"add": add, "clear": clear, "propagation": propagation}
-        )
+        self._record("mount_setattr", (dir_fd, path, flags), {"add": add, "clear": clear, "propagation": propagation})
 
     def openat2(self, dir_fd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
         self._record("openat2", (dir_fd, path, flags), {"mode": mode, "resolve": resolve})

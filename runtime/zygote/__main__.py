@@ -2,7 +2,7 @@
 
 It runs twice. First it imports everything (so that byte code exists), makes a mount namespace in which the whole
 machine is read-only and executes itself again from there: /proc/PID/exe of every later child then is a file that
-nobody can write through (CVE-2019-5736). The second time it shrinks that namespace to an empty root with /proc and serves.
+nobody can write through (CVE-2019-5736). The second time it shrinks that namespace to an empty root and serves.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

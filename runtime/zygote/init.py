@@ -1,8 +1,8 @@
 """What the processes of a pod do between fork and execve, in kernel order.
 
 `starter` is the first half: it joins the cgroups (the dear step, done ahead of time where possible), then clones the
-real process with the shim as its parent and ends. `container` builds the root and waits at the gate; `execution` joins a
-running container. None of them loads a file once it has entered an image. They talk to the shim over one socket,
+real process with the shim as its parent and ends. `container` builds the root and waits at the gate; `execution` joins
+a running container. None of them loads a file once it has entered an image. They talk to the shim over one socket,
 close-on-exec: an `error` is told in words, and its end without one means that the program runs.
 """
 

@@ -51,9 +51,7 @@ def _id(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) <= MAX_ID else None
 
 
-def resolve(
-    user: str, group: str, extra_groups: list[int], *, merge: bool, read: Callable[[str], bytes]
-) -> Identity:
+def resolve(user: str, group: str, extra_groups: list[int], *, merge: bool, read: Callable[[str], bytes]) -> Identity:
     """The identity of `user` and `group`, each a name or a number or "" (root, and the user's own group).
 
     Supplemental groups: `extra_groups`, and with `merge` also those the image's /etc/group gives the user.

@@ -319,4 +319,3 @@ class Execution:
 
     def _exited(self, code: int) -> None:
         self._connection.send({"event": "exec-exited", "exec": self.identifier, "exitCode": code})
-
