@@ -1,0 +1,192 @@
+"""A runtime daemon of its own for tests: own network namespace, own cgroup parent, own root; all gone afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import grpc
+
+from pb.cri.v1 import api_pb2 as cri
+from pb.cri.v1 import api_pb2_grpc
+from pb.pyctl.runtime.v1 import runtime_pb2, runtime_pb2_grpc
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+IMAGE = "test.local/busybox:1"
+
+
+def eventually(holds, seconds=20.0):
+    """The first true value of `holds()`; an assertion error when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+    return found
+
+
+class Daemon:
+    """`runtime` and `images` are CRI stubs, `extra` our own Images service."""
+
+    def __init__(self, home: pathlib.Path, *options: str) -> None:
+        self.home = home
+        self.root = home / "root"
+        self.socket = home / "r.sock"
+        self.logs = home / "logs"
+        self.log = home / "daemon.log"
+        self.parent = f"/pyctl-test-{os.getpid()}"
+        self.options = options
+        # A namespace for the bridge, kept by a sleeping holder so that it outlives a killed daemon.
+        self.holder = subprocess.Popen(["unshare", "-n", "sleep", "100000"])
+        eventually(lambda: self._namespace("net") != os.readlink("/proc/self/ns/net"))
+        self.inside("ip", "link", "set", "lo", "up")
+        self.process = None
+        self.channel = None
+
+    def _namespace(self, kind: str) -> str:
+        with contextlib.suppress(OSError):
+            return os.readlink(f"/proc/{self.holder.pid}/ns/{kind}")
+        return os.readlink(f"/proc/self/ns/{kind}")
+
+    def inside(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a command in the daemon's network namespace."""
+        enter = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"]
+        return subprocess.run([*enter, *argv], check=check, capture_output=True, text=True)
+
+    def command(self, *more: str) -> list[str]:
+        return [
+            *("nsenter", f"--net=/proc/{self.holder.pid}/ns/net"),
+            *(sys.executable, "-m", "runtime", "--root", str(self.root), "--socket", str(self.socket)),
+            *("--cgroup-parent", self.parent, "--pod-cidr", "10.89.7.0/24", *self.options, *more),
+        ]
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command(), cwd=CHECKOUT, stdout=log, stderr=log)
+        self.connect()
+
+    def connect(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+        self.channel = grpc.insecure_channel(f"unix:{self.socket}")
+        self.runtime = api_pb2_grpc.RuntimeServiceStub(self.channel)
+        self.images = api_pb2_grpc.ImageServiceStub(self.channel)
+        self.extra = runtime_pb2_grpc.ImagesStub(self.channel)
+
+        def answers():
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                return self.runtime.Version(cri.VersionRequest(), timeout=5, wait_for_ready=True)
+            except grpc.RpcError:
+                return None
+
+        eventually(answers)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def build_image(self, *programs: str, tag: str = IMAGE) -> None:
+        request = runtime_pb2.BuildFromHostRequest(programs=programs, tag=tag, entrypoint=["/usr/bin/busybox"])
+        self.extra.BuildFromHost(request, timeout=60)
+
+    def cleanup(self) -> subprocess.CompletedProcess:
+        return subprocess.run(self.command("--cleanup"), cwd=CHECKOUT, capture_output=True, text=True)
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        done = self.cleanup()
+        self.holder.kill()
+        self.holder.wait()
+        for mount in pathlib.Path("/sys/fs/cgroup").iterdir():
+            with contextlib.suppress(OSError):
+                (mount / self.parent.strip("/")).rmdir()
+        shutil.rmtree(self.home, ignore_errors=True)
+        assert done.returncode == 0, done.stderr
+
+    # Requests, with what a test does not care about filled in.
+
+    def sandbox_config(self, name: str = "pod", **more) -> cri.PodSandboxConfig:
+        return cri.PodSandboxConfig(
+            metadata=cri.PodSandboxMetadata(name=name, uid=f"uid-{name}", namespace="default"),
+            hostname=more.pop("hostname", name),
+            log_directory=str(self.logs / name),
+            **more,
+        )
+
+    def run_sandbox(self, name: str = "pod", **more) -> str:
+        request = cri.RunPodSandboxRequest(config=self.sandbox_config(name, **more))
+        return self.runtime.RunPodSandbox(request, timeout=20).pod_sandbox_id
+
+    def create(self, sandbox: str, *command: str, name: str = "main", **more) -> str:
+        config = cri.ContainerConfig(
+            metadata=cri.ContainerMetadata(name=name, attempt=more.pop("attempt", 0)),
+            image=cri.ImageSpec(image=more.pop("image", IMAGE)),
+            command=command,
+            log_path=f"{name}.log",
+            **more,
+        )
+        request = cri.CreateContainerRequest(pod_sandbox_id=sandbox, config=config)
+        return self.runtime.CreateContainer(request, timeout=20).container_id
+
+    def start_container(self, container: str) -> None:
+        self.runtime.StartContainer(cri.StartContainerRequest(container_id=container), timeout=20)
+
+    def run(self, sandbox: str, *command: str, **more) -> str:
+        container = self.create(sandbox, *command, **more)
+        self.start_container(container)
+        return container
+
+    def shell(self, sandbox: str, script: str, **more) -> str:
+        return self.run(sandbox, "/usr/bin/busybox", "sh", "-c", script, **more)
+
+    def status(self, container: str) -> cri.ContainerStatus:
+        return self.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container), timeout=20).status
+
+    def sandbox_status(self, sandbox: str) -> cri.PodSandboxStatus:
+        return self.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox), timeout=20).status
+
+    def wait_exit(self, container: str, seconds: float = 20.0) -> cri.ContainerStatus:
+        def exited():
+            status = self.status(container)
+            return status if status.state == cri.ContainerState.CONTAINER_EXITED else None
+
+        return eventually(exited, seconds)
+
+    def exec(self, container: str, *command: str, timeout: int = 10) -> cri.ExecSyncResponse:
+        request = cri.ExecSyncRequest(container_id=container, cmd=command, timeout=timeout)
+        return self.runtime.ExecSync(request, timeout=timeout + 10)
+
+    def sh(self, container: str, script: str) -> str:
+        answer = self.exec(container, "/usr/bin/busybox", "sh", "-c", script)
+        assert answer.exit_code == 0, answer
+        return answer.stdout.decode()
+
+    def read_log(self, container: str) -> list[tuple[str, str, str]]:
+        """(stream, tag, content) of each record."""
+        records = []
+        for line in pathlib.Path(self.status(container).log_path).read_text().splitlines():
+            _, stream, tag, content = (line + " ").split(" ", 3)
+            records.append((stream, tag, content[:-1]))
+        return records
+
+    def output(self, container: str) -> str:
+        self.wait_exit(container)
+        return "\n".join(content for _, _, content in self.read_log(container))
+
+    def remove_sandbox(self, sandbox: str) -> None:
+        self.runtime.StopPodSandbox(cri.StopPodSandboxRequest(pod_sandbox_id=sandbox), timeout=30)
+        self.runtime.RemovePodSandbox(cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox), timeout=30)
