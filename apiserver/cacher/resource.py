@@ -141,11 +141,11 @@ class ResourceCache:
     def watch(self, selection: Selection, *, after: int | None) -> Watcher:
         """Events after a revision; None: first every object as it is now (`Watcher.initial`). Raises TooOld."""
         if after is None:
-            watcher = Watcher(selection, self.page(selection).items, self._leave)
+            watcher = Watcher(selection, self.page(selection).items, 0, self._leave)
         else:
             if after < self._floor:
                 raise TooOld(after, self._floor)
-            watcher = Watcher(selection, [], self._leave)
+            watcher = Watcher(selection, [], after, self._leave)
             for event in self._ring[bisect_right(self._ring, after, key=lambda event: event.revision) :]:
                 watcher.offer(event)
         self._group(watcher)[watcher] = None

@@ -40,11 +40,15 @@ class Selection:
 
 
 class Watcher:
-    """Events of a selection. `revision` is how far the cache had come when the queue was last found empty."""
+    """`initial` is the state to begin with, for the handler to send first; then come the events after a revision."""
 
-    def __init__(self, selection: Selection, initial: list[CachedObject], leave: Callable[[Watcher], None]) -> None:
+    def __init__(
+        self, selection: Selection, initial: list[CachedObject], after: int, leave: Callable[[Watcher], None]
+    ) -> None:
         self.selection = selection
         self.initial = initial
+        # A client may have read its own write and ask for what follows before the cache has taken that write in.
+        self._after = after
         self.closed = False
         self._whole = selection.whole
         self._queue: deque[tuple[str, CacheEvent]] = deque()
@@ -54,7 +58,7 @@ class Watcher:
     def offer(self, event: CacheEvent) -> None:
         """Called by the cache for every event that may concern the selection."""
         obj = event.object
-        if self.closed or not obj.key.startswith(self.selection.prefix):
+        if self.closed or event.revision <= self._after or not obj.key.startswith(self.selection.prefix):
             return
         if self._whole:
             shown_as = event.type

@@ -46,6 +46,8 @@ async def execute(context: Context, target: Target, request: Request) -> Respons
     container = choose_container(pod, request.query.first("container"))
     if pod.status.phase in ("Succeeded", "Failed"):
         raise BadRequest(f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}")
+    _check_assigned(pod)
+    # Only now: kubectl comes back with SPDY after any refusal, and shows the second one.
     if request.headers.get("upgrade", "").lower() != "websocket":
         raise BadRequest("exec needs a connection that is upgraded to websocket (SPDY is not spoken here)")
     path = f"/exec/{target.namespace}/{target.name}/{container}"
@@ -85,9 +87,13 @@ async def _pod(context: Context, target: Target) -> Pod:
     return pod
 
 
-async def _to_pod(context: Context, pod: Pod, path: str, request: Request, query: Query) -> Response:
+def _check_assigned(pod: Pod) -> None:
     if not pod.spec.nodeName:
         raise BadRequest(f"pod {pod.metadata.name} does not have a host assigned")
+
+
+async def _to_pod(context: Context, pod: Pod, path: str, request: Request, query: Query) -> Response:
+    _check_assigned(pod)
     return await _to_node(context, pod.spec.nodeName, path, request, query)
 
 

@@ -133,10 +133,11 @@ def _root(scheme: Scheme, request: Request, *, core: bool) -> Response | None:
     if not version:
         return None
     data, tag = _aggregated(scheme, core, version)
-    headers = Headers({"etag": tag, "vary": "Accept", "cache-control": "public"})
+    media_type = f"{JSON};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+    # A 304 tells the media type too: clients put its headers over those that they have kept.
+    headers = Headers({"content-type": media_type, "etag": tag, "vary": "Accept", "cache-control": "public"})
     if request.headers.get("if-none-match", "") == tag:
         return Response(304, headers)
-    headers["content-type"] = f"{JSON};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
     return Response(200, headers, data)
 
 

@@ -41,9 +41,9 @@ def _tag(data: bytes) -> str:
 
 
 def _answer(request: Request, data: bytes, *, hashed: bool) -> Response:
-    headers = Headers({"etag": _tag(data), "vary": "Accept"})
+    # A 304 tells the media type too: clients put its headers over those that they have kept.
+    headers = Headers({"content-type": JSON, "etag": _tag(data), "vary": "Accept"})
     headers["cache-control"] = "public, immutable" if hashed else "no-cache, private"
     if request.headers.get("if-none-match", "") == headers["etag"]:
         return Response(304, headers)
-    headers["content-type"] = JSON
     return Response(200, headers, data)
