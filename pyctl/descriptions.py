@@ -95,8 +95,7 @@ def _container(container: Document, status: Document) -> Lines:
     for port in container.get("ports") or []:
         yield _line("Port", f"{port.get('containerPort')}/{port.get('protocol', 'TCP')}", 2)
     for field in ("command", "args"):
-        if container.get(field):
-            yield _line(field.capitalize(), " ".join(_quoted(word) for word in container[field]), 2)
+        yield from _words(field.capitalize(), container.get(field) or [])
     yield from _state("State", status.get("state") or {})
     if status.get("lastState"):
         yield from _state("Last state", status["lastState"])
@@ -111,6 +110,17 @@ def _container(container: Document, status: Document) -> Lines:
     for mount in container.get("volumeMounts") or []:
         mode = "ro" if mount.get("readOnly") else "rw"
         yield _line("Mount", f"{mount.get('mountPath')} from {mount.get('name')} ({mode})", 2)
+
+
+def _words(title: str, words: list[str]) -> Lines:
+    """A command: on one line if it fits, else each word and each line of it on its own, as it will be read."""
+    text = " ".join(map(_quoted, words))
+    if text and len(text) <= 80 and "\n" not in text:
+        yield _line(title, text, 2)
+    elif words:
+        yield f"    {title}:"
+        for word in words:
+            yield from (f"      {line}".rstrip() for line in word.rstrip("\n").split("\n"))
 
 
 def _state(title: str, state: Document) -> Lines:

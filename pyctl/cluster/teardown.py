@@ -25,6 +25,7 @@ from pyctl.cluster.state import State, ask_to_stop, read_state
 from pyctl.failure import Failure
 
 PATIENCE_SECONDS = 15.0
+REAP_SECONDS = 3.0
 
 Say = Callable[[str], None]
 
@@ -109,7 +110,7 @@ def _forget_sockets(layout: Layout) -> None:
 
 
 def _require_nothing_left(layout: Layout) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + REAP_SECONDS
     while left := leftovers.find(layout):
         # What was killed a moment ago may not have been reaped yet.
         if time.monotonic() > deadline:
