@@ -56,7 +56,7 @@ def parse_elf(path: str | Path) -> Elf | None:
     try:
         with open(path, "rb") as file:
             return _parse(lambda offset, size: _at(file.fileno(), offset, size))
-    except (OSError, struct.error, ValueError):
+    except (OSError, OverflowError, struct.error, ValueError):
         return None
 
 

@@ -9,6 +9,7 @@ that silently does not apply costs an evening. Layout: containerd, docs/hosts.md
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from runtime.images.reference import DEFAULT_REGISTRY
 DOCKER_HOST = "registry-1.docker.io"
 _KEYS = {"capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout"}
 _CAPABILITIES = {"pull", "resolve", "push"}
+_NETLOC = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
@@ -154,7 +156,7 @@ def _base(url: str, override_path: bool) -> str:
     if "://" not in url:
         url = f"{'http' if is_loopback(url.split('/', 1)[0]) else 'https'}://{url}"
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+    if parts.scheme not in ("http", "https") or not _NETLOC.fullmatch(parts.netloc) or parts.query or parts.fragment:
         raise ValueError("not a URL of the form http[s]://host[:port][/path]")
     path = parts.path.rstrip("/")
     if not override_path and not path.endswith("/v2"):

@@ -6,6 +6,7 @@ origin, and a redirect from HTTPS to plain HTTP is refused. A 401 is answered on
 
 from __future__ import annotations
 
+import os
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -196,7 +197,9 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientSSLError):
         return f"no TLS: {error.os_error} (a registry of plain http needs a hosts.toml, see --registry-config)"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return (error.os_error.strerror or str(error.os_error)).lower()
+        # asyncio puts the address where the text of the number belongs.
+        number = error.os_error.errno or 0
+        return (os.strerror(number) if number > 0 else str(error.os_error)).lower()
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return f"the connection broke ({error or type(error).__name__})"

@@ -258,7 +258,8 @@ class ImageStore:
 
     def settle(self) -> None:
         """Writes the layers to disk for good. Slow on a busy disk: call it after an image came in, not before."""
-        unsettled = [chain for chain in self.layers.chains() if self.layers.info(chain).boot]
+        with self._lock:
+            unsettled = [chain for chain in self.layers.chains() if self.layers.info(chain).boot]
         if unsettled:
             os.sync()
             for chain in unsettled:
