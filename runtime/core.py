@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from pb.cri.v1 import api_pb2 as cri
 from runtime import records
@@ -146,7 +147,7 @@ class Runtime:
         """Pins must not propagate into other mount namespaces, where they would keep namespaces alive."""
         home = self.parts.pins_directory
         home.mkdir(mode=0o711, exist_ok=True)
-        if not os.path.ismount(home):
+        if not is_mounted(home):
             self.parts.kernel.mount(str(home), str(home), "", c.MS_BIND)
             self.parts.kernel.mount_setattr(c.AT_FDCWD, str(home), 0, propagation=c.MS_PRIVATE)
 
@@ -192,8 +193,14 @@ class Runtime:
         self._sandboxes.clear()
         self.parts.network.destroy()
         await remove_cgroup(self.parts, self.parts.config.cgroup_root)
-        with contextlib.suppress(OSError):
+        while is_mounted(self.parts.pins_directory):
             self.parts.kernel.umount(str(self.parts.pins_directory), c.MNT_DETACH)
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether something is mounted there; os.path.ismount does not see a bind of a directory on itself."""
+    text = os.path.realpath(path).replace(" ", "\\040")
+    return any(line.split(" ")[4] == text for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 def _name(metadata: cri.PodSandboxMetadata) -> str:

@@ -97,9 +97,11 @@ class Sandbox:
             # While the zygote forks on the other core:
             try:
                 self._make_cgroups()
+                warming = asyncio.ensure_future(self.parts.cgroups.warm_up())
             finally:
                 pid, sock = await spawned
             await self._connect(pid, sock, own)
+            await warming
             self.record.state = SandboxState.READY
             self._save()
         except BaseException as error:
@@ -123,14 +125,16 @@ class Sandbox:
         self._peer = Peer(sock, self._event, self._lost)
         self.record.shim_pid = pid
         _, fds = await self._peer.hello()
+        preparing = asyncio.ensure_future(self._prepare_spare())
+        await asyncio.sleep(0)
         try:
-            await self._prepare_spare()
             self._pin(pid, own)
             if "network" in own:
                 self._attach_network(socket.socket(fileno=fds.pop()))
         finally:
             for fd in fds:
                 os.close(fd)
+            await preparing
         podfiles.write(
             self.directory, self.config, self.hostname, self.record.address, host_network="network" not in own
         )

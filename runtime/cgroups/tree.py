@@ -6,6 +6,7 @@ machine's v2 tree is joined as well, because even without controllers it freezes
 
 from __future__ import annotations
 
+import asyncio
 import os
 import posixpath
 from dataclasses import dataclass, field
@@ -131,6 +132,7 @@ class Tree:
     def __init__(self, kernel: Kernel, layout: Layout) -> None:
         self._kernel = kernel
         self.layout = layout
+        self._own_procs = _own_procs(layout) if layout.v1 else None
         if not layout.v1 and layout.v2 is None:
             raise CgroupError("no cgroup file system is mounted: mount -t cgroup2 none /sys/fs/cgroup")
 
@@ -159,6 +161,15 @@ class Tree:
         """Whether a child has to write itself into cgroup.procs, the dear way that spares prepare for."""
         return bool(self.layout.v1)
 
+    async def warm_up(self) -> None:
+        """Have the kernel wait now for what the next write to a cgroup.procs would wait for, up to 8 ms.
+
+        It is done by moving ourselves to where we are. The wait is in a thread, and holds up whoever makes or renames
+        groups meanwhile.
+        """
+        if self._own_procs is not None:
+            await asyncio.to_thread(_write_zero, self._own_procs)
+
     def container_mounts(self) -> list[dict[str, object]]:
         """What a container sees below /sys/fs/cgroup, as the shim's mount orders."""
         if self.layout.unified:
@@ -181,3 +192,22 @@ class Tree:
             return parent
         parts = name.removesuffix(".slice").split("-")
         return "/" + "/".join("-".join(parts[: i + 1]) + ".slice" for i in range(len(parts)))
+
+
+def _own_procs(layout: Layout) -> Path | None:
+    """cgroup.procs of the group that this process is in, in some hierarchy where that is the root or ours to write."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in layout.v1:
+            procs = layout.v1[controllers] / path.lstrip("/") / "cgroup.procs"
+            if path == "/" and os.access(procs, os.W_OK):
+                return procs
+    return None
+
+
+def _write_zero(path: Path) -> None:
+    try:
+        path.write_text("0")
+    except OSError:
+        # Only the time would have been saved.
+        pass
