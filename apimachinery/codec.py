@@ -271,18 +271,16 @@ def _leaf(value: Any, shape: Leaf, path: str) -> Any:
         case "intorstring":
             fits = isinstance(value, str) or (number and isinstance(value, int) and -(2**31) <= value < 2**31)
         case "quantity":
-            fits, value = isinstance(value, str) or number, value if isinstance(value, str) else repr(value)
+            fits = isinstance(value, str) or number
         case _:
             fits = isinstance(value, str)
     if not fits:
         raise _wrong(value, shape, path)
-    if scalar in _LEAVES and value:
+    if scalar == "quantity" or (scalar in _LEAVES and value):
         try:
-            return _LEAVES[scalar](value)
+            return _LEAVES[scalar](value if isinstance(value, str) else repr(value))
         except ValueError as error:
-            raise _WrongValue(f'{path}: {error}: value "{value}"') from None
-    if scalar == "quantity":
-        raise _wrong(value, shape, path)
+            raise _WrongValue(f"{path}: {error}: value {json.dumps(value)}") from None
     if scalar == "bytes":
         return _base64(value, shape, path)
     return value
