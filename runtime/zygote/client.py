@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -177,6 +178,8 @@ class Peer:
 def listen(directory_fd: int) -> socket.socket:
     """A listening shim socket in a sandbox's directory; the path of the directory may be of any length."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("shim.sock", dir_fd=directory_fd)
     listener.bind(f"/proc/self/fd/{directory_fd}/shim.sock")
     os.chmod(f"/proc/self/fd/{directory_fd}/shim.sock", 0o600)
     listener.listen(16)
@@ -210,10 +213,16 @@ class Zygote:
 
     async def spawn(self, directory: Path, order: Message) -> tuple[int, socket.socket]:
         """Fork a shim with its home in `directory`; returns its pid and the first connection to it."""
-        if not self._peer.alive:
+        try:
+            return await self._spawn(directory, order)
+        except PeerLost:
+            self._peer.close()
             self._process.wait()
             self._process, sock = start()
             self._peer = Peer(sock, lambda _: None, lambda: None)
+            return await self._spawn(directory, order)
+
+    async def _spawn(self, directory: Path, order: Message) -> tuple[int, socket.socket]:
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         ours, theirs = socket.socketpair()
         try:

@@ -1,0 +1,196 @@
+"""kill -9 of each part of the runtime: containers do not notice, and everything is known again afterwards."""
+
+import os
+import pathlib
+import signal
+import subprocess
+
+import grpc
+import pytest
+
+from pb.cri.v1 import api_pb2 as cri
+
+from .runtime_daemon import CHECKOUT, Daemon, eventually
+
+pytestmark = pytest.mark.root
+
+RUNNING, EXITED = cri.ContainerState.CONTAINER_RUNNING, cri.ContainerState.CONTAINER_EXITED
+READY, NOT_READY = cri.PodSandboxState.SANDBOX_READY, cri.PodSandboxState.SANDBOX_NOTREADY
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory):
+    daemon = Daemon(tmp_path_factory.mktemp("recovery"))
+    try:
+        daemon.start()
+        daemon.build_image("busybox")
+        yield daemon
+    finally:
+        daemon.close()
+
+
+@pytest.fixture
+def sandbox(daemon, request):
+    if daemon.process.poll() is not None:
+        daemon.start()
+    identifier = daemon.run_sandbox(request.node.name)
+    yield identifier
+    if daemon.process.poll() is not None:
+        daemon.start()
+    daemon.remove_sandbox(identifier)
+
+
+def info(daemon, container):
+    answer = daemon.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container, verbose=True))
+    return answer.info
+
+
+def shim_pid(daemon, sandbox):
+    answer = daemon.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox, verbose=True))
+    return int(answer.info["shimPid"])
+
+
+def test_a_container_does_not_notice_the_death_of_the_daemon(daemon, sandbox):
+    container = daemon.shell(sandbox, "i=0; while true; do i=$((i+1)); echo line $i; usleep 20000; done")
+    eventually(lambda: len(daemon.read_log(container)) > 3)
+    before, pid, address = daemon.status(container), info(daemon, container)["pid"], daemon.sandbox_status(sandbox)
+    log = pathlib.Path(before.log_path)
+    daemon.kill()
+    at_death = len(log.read_text().splitlines())
+    eventually(lambda: len(log.read_text().splitlines()) > at_death + 5)
+    daemon.start()
+    after = daemon.status(container)
+    assert after == before
+    assert info(daemon, container)["pid"] == pid
+    assert daemon.sandbox_status(sandbox) == address
+    assert daemon.sh(container, "echo alive") == "alive\n"
+    daemon.runtime.StopContainer(cri.StopContainerRequest(container_id=container, timeout=0))
+    lines = [content for _, _, content in daemon.read_log(container)]
+    assert lines == [f"line {n + 1}" for n in range(len(lines))], "no line lost or written twice"
+
+
+def test_an_exit_while_the_daemon_is_dead_is_known_afterwards(daemon, sandbox):
+    gate = daemon.home / "gate"
+    gate.mkdir(exist_ok=True)
+    mount = cri.Mount(container_path="/gate", host_path=str(gate))
+    script = "until [ -e /gate/open ]; do usleep 10000; done; echo last words; exit 7"
+    container = daemon.shell(sandbox, script, mounts=[mount])
+    log = pathlib.Path(daemon.status(container).log_path)
+    daemon.kill()
+    (gate / "open").touch()
+    eventually(lambda: "last words" in log.read_text())
+    state = daemon.root / "sandboxes" / sandbox / "containers" / container / "state.json"
+    eventually(lambda: '"exited"' in state.read_text())
+    daemon.start()
+    status = daemon.status(container)
+    assert (status.state, status.exit_code, status.reason) == (EXITED, 7, "Error")
+    assert status.finished_at > status.started_at > 0
+    assert daemon.read_log(container) == [("stdout", "F", "last words")]
+
+
+def test_a_created_container_can_be_started_by_the_next_daemon(daemon, sandbox):
+    container = daemon.create(sandbox, "/usr/bin/busybox", "sh", "-c", "echo started; exit 4")
+    daemon.kill()
+    daemon.start()
+    assert daemon.status(container).state == cri.ContainerState.CONTAINER_CREATED
+    daemon.start_container(container)
+    assert daemon.wait_exit(container).exit_code == 4
+    assert daemon.read_log(container) == [("stdout", "F", "started")]
+
+
+def test_the_zygote_is_started_again(daemon, sandbox):
+    container = daemon.shell(sandbox, "sleep 1000")
+    status = daemon.runtime.Status(cri.StatusRequest(verbose=True))
+    os.kill(int(status.info["zygotePid"]), signal.SIGKILL)
+    other = daemon.run_sandbox("after-zygote")
+    try:
+        assert daemon.wait_exit(daemon.shell(other, "exit 5")).exit_code == 5
+    finally:
+        daemon.remove_sandbox(other)
+    assert daemon.sh(container, "echo fine") == "fine\n"
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["seen", "found"])
+def test_a_pod_whose_shim_was_killed_is_ended_and_reported(daemon, sandbox, down):
+    container = daemon.shell(sandbox, "sleep 1000")
+    pid = int(info(daemon, container)["pid"])
+    shim = shim_pid(daemon, sandbox)
+    if down:
+        daemon.kill()
+    os.kill(shim, signal.SIGKILL)
+    if down:
+        daemon.start()
+    status = daemon.wait_exit(container)
+    assert (status.exit_code, status.reason) == (255, "Unknown")
+    eventually(lambda: not pathlib.Path(f"/proc/{pid}").exists())
+    eventually(lambda: daemon.sandbox_status(sandbox).state == NOT_READY)
+
+
+def test_a_creation_that_was_cut_off_is_swept(daemon, sandbox):
+    daemon.kill()
+    leftover = daemon.root / "sandboxes" / ("ab" * 32)
+    (leftover / "containers").mkdir(parents=True)
+    lease = daemon.root / "network" / "leases" / "10.89.7.200"
+    lease.write_text("ab" * 32)
+    daemon.start()
+    assert not leftover.exists()
+    assert not lease.exists()
+    assert daemon.sandbox_status(sandbox).state == READY
+
+
+def test_a_second_daemon_is_refused(daemon, sandbox):
+    second = subprocess.run(daemon.command(), capture_output=True, text=True, timeout=20, cwd=CHECKOUT)
+    assert second.returncode == 1
+    assert f"another runtime (pid {daemon.process.pid}) is using {daemon.root}" in second.stderr
+    assert daemon.sandbox_status(sandbox).state == READY
+
+
+def test_sigterm_ends_the_daemon_alone(daemon, sandbox):
+    container = daemon.shell(sandbox, "sleep 1000")
+    pid = info(daemon, container)["pid"]
+    assert daemon.stop() == 0
+    assert pathlib.Path(f"/proc/{pid}").exists()
+    with pytest.raises(grpc.RpcError):
+        daemon.status(container)
+    daemon.start()
+    assert daemon.status(container).state == RUNNING
+    assert info(daemon, container)["pid"] == pid
+
+
+def traces(daemon, marker):
+    """What of a root is still on the machine: processes, mounts, cgroups, links, tables."""
+    found = []
+    for proc in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            command = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if marker in command:
+            found.append(command)
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+    found += [line for line in mounts if str(daemon.root) in line]
+    found += [str(path) for path in pathlib.Path("/sys/fs/cgroup").glob(f"*{daemon.parent}/*") if path.is_dir()]
+    found += [line for line in daemon.inside("ip", "-o", "link").stdout.splitlines() if "lo:" not in line]
+    found += daemon.inside("nft", "list", "tables", check=False).stdout.splitlines()
+    found += map(str, (daemon.root / "network" / "leases").glob("*"))
+    return found
+
+
+def test_cleanup_leaves_nothing_even_when_the_daemon_is_dead(tmp_path):
+    daemon = Daemon(tmp_path)
+    try:
+        daemon.start()
+        daemon.build_image("busybox")
+        sandbox = daemon.run_sandbox("pod")
+        marker = "sleep 918273"
+        daemon.shell(sandbox, f"{marker} & {marker}")
+        eventually(lambda: len(traces(daemon, marker)) > 3)
+        daemon.kill()
+        assert traces(daemon, marker)
+        for _ in range(2):
+            done = daemon.cleanup()
+            assert done.returncode == 0, done.stderr
+            assert traces(daemon, marker) == []
+        assert not list((daemon.root / "sandboxes").iterdir())
+    finally:
+        daemon.close()
