@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -20,7 +21,6 @@ from runtime.images.hosts import hosts_for
 from runtime.images.httpget import Getter
 from runtime.images.manifest import (
     CONFIG_LIMIT_BYTES,
-    MANIFEST_TYPES,
     Descriptor,
     Manifest,
     choose,
@@ -89,8 +89,8 @@ class Puller:
                 return top, document.digest, parsed
             chosen = choose(parsed)
             document = await repository.document(chosen.digest, chosen.size)
-            if chosen.media_type in MANIFEST_TYPES and document.media_type not in ("", chosen.media_type):
-                raise InvalidContent(f"manifest {chosen.digest} is served as {document.media_type!r}")
+            # What the index says of its entry is verified content; what the server says of it is not.
+            document = replace(document, media_type=chosen.media_type or document.media_type)
         raise InvalidContent(f"indexes are nested more than {INDEX_DEPTH_LIMIT} deep")
 
     async def _layers(

@@ -24,6 +24,7 @@ from tests.unit.images.parts import Picture, directory, entry, layer, symlink
 
 BUSYBOX = "/bin/busybox"
 MISSING = [name for name in ("docker-registry", "skopeo") if shutil.which(name) is None]
+BUSYBOX_BYTES = os.path.getsize(BUSYBOX) if os.path.exists(BUSYBOX) else 0
 # Its static one: linked programs would need their libraries in the image.
 if not os.path.exists(BUSYBOX) or parse_elf(BUSYBOX).interpreter:
     MISSING.append("busybox-static")
@@ -99,14 +100,23 @@ def busybox():
     )
 
 
+def skopeo_copy(*arguments):
+    done = subprocess.run(
+        ["skopeo", "--insecure-policy", "copy", *arguments], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def push(registry, picture, name, tmp_path, *options):
     archive = tmp_path / "push.tar"
     archive.write_bytes(picture.layout("app:v1"))
-    subprocess.run(
-        ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", "--preserve-digests", *options,
-         f"oci-archive:{archive}", f"docker://{registry.name}/{name}"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    skopeo_copy(
+        "--dest-tls-verify=false",
+        "--preserve-digests",
+        *options,
+        f"oci-archive:{archive}",
+        f"docker://{registry.name}/{name}",
+    )
 
 
 def manifest_digest(registry, name):
@@ -208,7 +218,7 @@ async def test_pull_by_tag_and_run(node, pushed, busybox):
     assert list(image.repo_tags) == [f"{pushed}:v1"] and list(image.repo_digests) == [
         f"{pushed}@{next(name for name, data in busybox.blobs.items() if data == busybox.manifest)}"
     ]
-    assert image.uid.value == 1002 and image.username == "" and image.size > os.path.getsize(BUSYBOX)
+    assert image.uid.value == 1002 and image.username == "" and image.size > BUSYBOX_BYTES
     done = run(node.store, f"{pushed}:v1", "/bin/sh", "-c", "ls /bin; cat /etc/passwd")
     assert done.stdout.split() == ["busybox", "cat", "httpd", "ls", "sh", "root:x:0:0:root:/:/bin/sh"], done.stderr
 
@@ -250,7 +260,7 @@ async def test_pulling_at_once_downloads_once(node, pushed, busybox):
 async def test_usage_counts_what_was_pulled(node, pushed):
     await node.pull(f"{pushed}:v1")
     usage = (await node.images.ImageFsInfo(cri.ImageFsInfoRequest())).image_filesystems[0]
-    assert usage.used_bytes.value > os.path.getsize(BUSYBOX) and usage.inodes_used.value >= 10 and usage.timestamp > 0
+    assert usage.used_bytes.value > BUSYBOX_BYTES and usage.inodes_used.value >= 10 and usage.timestamp > 0
 
 
 async def test_a_deadline_that_is_too_short(node, pushed):
@@ -329,11 +339,13 @@ async def test_errors_name_reference_registry_and_status(node, registry, pushed)
 async def test_docker_manifests_as_skopeo_converts_them(node, registry, busybox, tmp_path):
     archive = tmp_path / "push.tar"
     archive.write_bytes(busybox.layout("app:v1"))
-    subprocess.run(
-        ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", "--format", "v2s2", f"oci-archive:{archive}",
-         f"docker://{registry.name}/test/docker:v1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    skopeo_copy(
+        "--dest-tls-verify=false",
+        "--format",
+        "v2s2",
+        f"oci-archive:{archive}",
+        f"docker://{registry.name}/test/docker:v1",
+    )
     await node.pull(f"{registry.name}/test/docker:v1")
     assert run(node.store, f"{registry.name}/test/docker:v1", "/bin/cat", "/etc/passwd").returncode == 0
 
@@ -341,11 +353,13 @@ async def test_docker_manifests_as_skopeo_converts_them(node, registry, busybox,
 async def test_zstd_layers(node, registry, busybox, tmp_path):
     push(registry, busybox, "test/plain:v1", tmp_path)
     archive = tmp_path / "push.tar"
-    subprocess.run(
-        ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", "--dest-compress-format", "zstd",
-         f"oci-archive:{archive}", f"docker://{registry.name}/test/zstd:v1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    skopeo_copy(
+        "--dest-tls-verify=false",
+        "--dest-compress-format",
+        "zstd",
+        f"oci-archive:{archive}",
+        f"docker://{registry.name}/test/zstd:v1",
+    )
     await node.pull(f"{registry.name}/test/zstd:v1")
     assert run(node.store, f"{registry.name}/test/zstd:v1", "/bin/ls").returncode == 0
 
@@ -366,22 +380,14 @@ async def test_import_and_save_with_skopeo(node, registry, busybox, tmp_path):
         async for part in node.own.Save(runtime_pb2.SaveRequest(references=["local/busybox:v9"])):
             file.write(part.chunk)
     for kind in ("oci-archive", "docker-archive"):
-        subprocess.run(
-            ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", f"{kind}:{saved}",
-             f"docker://{registry.name}/test/{kind}:v1"],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        skopeo_copy("--dest-tls-verify=false", f"{kind}:{saved}", f"docker://{registry.name}/test/{kind}:v1")
         assert await node.pull(f"{registry.name}/test/{kind}:v1")
 
 
 async def test_import_of_what_skopeo_saves(node, registry, pushed, busybox, tmp_path):
     for number, kind in enumerate(("docker-archive", "oci-archive")):
         saved = tmp_path / f"{number}.tar"
-        subprocess.run(
-            ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", f"docker://{pushed}:v1",
-             f"{kind}:{saved}:example.com/from-skopeo:{kind}"],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        skopeo_copy("--src-tls-verify=false", f"docker://{pushed}:v1", f"{kind}:{saved}:example.com/from-skopeo:{kind}")
         imported = await node.own.Import(chunks(saved.read_bytes()))
         assert list(imported.references) == [f"example.com/from-skopeo:{kind}"]
         assert run(node.store, f"example.com/from-skopeo:{kind}", "/bin/ls").returncode == 0

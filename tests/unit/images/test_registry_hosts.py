@@ -64,10 +64,8 @@ def test_mirrors_in_order_then_the_registry(config):
         "https://registry-1.docker.io/v2",
     ]
     assert [host.upstream for host in hosts] == [False, False, False, True]
-    assert (
-        hosts[0].skip_verify and hosts[0].headers == {"x-custom": "one, two"}
+    assert hosts[0].skip_verify and hosts[0].headers == {"x-custom": "one, two"}
     assert hosts[0].dial_timeout_seconds == 0.5
-    )
     assert hosts[1].capabilities == {"pull"} and hosts[1].ca == (directory / "docker.io" / "ca.pem",)
     assert hosts[1].client == ((directory / "docker.io" / "c.pem", directory / "docker.io" / "k.pem"),)
     assert hosts[3].capabilities == {"pull", "resolve", "push"}
