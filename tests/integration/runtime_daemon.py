@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -19,6 +20,7 @@ from pb.pyctl.runtime.v1 import runtime_pb2, runtime_pb2_grpc
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 IMAGE = "test.local/busybox:1"
+_NUMBERS = itertools.count()
 
 
 def eventually(holds, seconds=20.0):
@@ -39,7 +41,7 @@ class Daemon:
         self.socket = home / "r.sock"
         self.logs = home / "logs"
         self.log = home / "daemon.log"
-        self.parent = f"/pyctl-test-{os.getpid()}"
+        self.parent = f"/pyctl-test-{os.getpid()}-{next(_NUMBERS)}"
         self.options = options
         # A namespace for the bridge, kept by a sleeping holder so that it outlives a killed daemon.
         self.holder = subprocess.Popen(["unshare", "-n", "sleep", "100000"])

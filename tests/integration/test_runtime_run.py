@@ -1,8 +1,5 @@
 """A container run and entered through the CRI, on the real kernel."""
 
-import pathlib
-
-import grpc
 import pytest
 
 from pb.cri.v1 import api_pb2 as cri
