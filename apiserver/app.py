@@ -17,7 +17,7 @@ from componentbase.http import Request, Response
 from .admission.chain import Chain
 from .admission.namespaces import NamespaceLifecycle
 from .admission.pods import BuiltIn, Priority, ServiceAccount
-from .cacher.cacher import Cacher
+from .cacher.cacher import CacheBehind, Cacher
 from .config import Config
 from .filters.authentication import identify
 from .filters.authorization import attributes_of, authorize, refusal
@@ -64,8 +64,8 @@ class App:
             response = await self._answer(request)
         except StatusError as error:
             response = failure(error)
-        except StoreClosed as error:
-            response = failure(ServiceUnavailable(f"the store is not available: {error}"))
+        except (StoreClosed, CacheBehind) as error:
+            response = failure(ServiceUnavailable(f"the store is not available: {error}", retry_after=1))
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = failure(InternalError("an internal error was logged by the API server"))

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterable
 
 from apimachinery.kind import Kind
-from apiserver.storage.interface import FutureRevision, Store, StoreClosed
+from apiserver.storage.interface import FutureRevision, Store, StoreClosed, StoreError
 from componentbase.clock import Clock
 
 from .objects import CachedObject
@@ -22,6 +22,10 @@ from .watcher import Selection
 ROOT = "/registry/"
 # How long a read waits for a revision that the client has heard of and we have not.
 FUTURE_SECONDS = 3.0
+
+
+class CacheBehind(StoreError):
+    """The cache did not get to the store's revision in time: too much load, or a defect. Try again."""
 
 
 class Cacher:
@@ -69,8 +73,12 @@ class Cacher:
         raise StoreClosed("the store has ended its watch")
 
     def stop(self) -> None:
-        """Close every watch."""
+        """Close every watch, and let nobody wait any longer."""
         self._stopping = True
+        for _, _, future in self._waiting:
+            if not future.done():
+                future.set_exception(StoreClosed("the server is stopping"))
+        self._waiting.clear()
         for cache in self._caches.values():
             cache.close_watches()
 
@@ -79,13 +87,20 @@ class Cacher:
         return self._stopping
 
     async def fresh(self) -> None:
-        """Wait until everything that was acknowledged before this call is in the cache."""
-        await self.reach(await self.store.current_revision())
+        """Wait until everything that was acknowledged before this call is in the cache. CacheBehind, StoreClosed."""
+        revision = await self.store.current_revision()
+        if revision > self.revision:
+            try:
+                await self.reach(revision)
+            except FutureRevision:
+                raise CacheBehind(f"the watch cache is at revision {self.revision}, the store at {revision}") from None
 
     async def reach(self, revision: int) -> None:
-        """Wait for a revision. FutureRevision when it does not come for `FUTURE_SECONDS`."""
+        """Wait for a revision. FutureRevision when it does not come for `FUTURE_SECONDS`, StoreClosed at the end."""
         if revision <= self.revision:
             return
+        if self._stopping:
+            raise StoreClosed("the server is stopping")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._tickets += 1

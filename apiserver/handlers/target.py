@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from apimachinery.errors import NotFound
 from apimachinery.scheme import Scheme
 from componentbase.http import Request
 
@@ -16,7 +17,7 @@ CONNECTS = ("exec", "attach", "portforward", "proxy")
 
 
 def resolve(scheme: Scheme, request: Request) -> Target | None:
-    """The target of a resource request; None when the path names nothing that is served."""
+    """The target of a resource request; None when the path is no object's. NotFound for an unknown subresource."""
     parts = request.path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:
         group, version, parts = "", parts[1], parts[2:]
@@ -45,8 +46,11 @@ def _resource(scheme: Scheme, group: str, version: str, parts: list[str]) -> Tar
         return None
     name = parts[1] if len(parts) > 1 else ""
     subresource = parts[2] if len(parts) > 2 else ""
-    if (name and kind.namespaced and not namespace) or (subresource and subresource not in kind.subresources):
+    if name and kind.namespaced and not namespace:
         return None
+    if subresource and subresource not in kind.subresources:
+        served = ", ".join(sorted(kind.subresources)) or "none"
+        raise NotFound(f'{kind.resource} has no subresource "{subresource}" here; served: {served}')
     if len(parts) > 3 and subresource not in PROXIES:
         return None
     return Target(kind, namespace, name, subresource, "/".join(parts[3:]), "")

@@ -159,8 +159,14 @@ def store():
 
 
 @pytest.fixture
-async def app(store):
-    async with running(store, RealClock()) as app:
+def nodes():
+    """How the server reaches node agents; a test file may override it."""
+    return None
+
+
+@pytest.fixture
+async def app(store, nodes):
+    async with running(store, RealClock(), nodes=nodes) as app:
         yield app
 
 
