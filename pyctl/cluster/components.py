@@ -44,8 +44,8 @@ def table(layout: Layout, cluster: Cluster) -> list[Component]:
     """The components in the order of their start."""
     fingerprint = hashlib.sha256(repr((layout, cluster)).encode()).hexdigest()[:16]
     rows: list[tuple[str, Prepare, int]] = [
-        ("runtime", runtime, 0),  # its children are other people's programs: not dearer than they
         ("apiserver", apiserver, OOM_SCORE),
+        ("runtime", runtime, 0),  # its children are other people's programs: not dearer than they
         ("nodeagent", nodeagent, OOM_SCORE),
         ("scheduler", scheduler, OOM_SCORE),
     ]

@@ -109,28 +109,27 @@ class Cluster:
 
     async def running(self, count: int, *, namespace: str | None = None, seconds: float = 600.0) -> dict[str, str]:
         """Wait until `count` pods are Running; where they are: node by `namespace/name`. Raises TimeoutError."""
-        phases: dict[str, Pod] = {}
         async with asyncio.timeout(seconds):
             while True:
                 listing = await self.client.list(Pod, namespace)
-                phases = {_key(pod): pod for pod in listing.items}
-                if _count_running(phases) >= count:
-                    break
+                found = {_key(pod): pod.spec.nodeName for pod in listing.items if pod.status.phase == "Running"}
                 try:
-                    await self._watch_until(phases, count, namespace, listing.resourceVersion)
-                    break
+                    await self._watch_until(found, count, namespace, listing.resourceVersion)
+                    return dict(sorted(found.items()))
                 except Expired:
                     continue
-        return {key: pod.spec.nodeName for key, pod in sorted(phases.items()) if pod.status.phase == "Running"}
 
-    async def _watch_until(self, pods: dict[str, Pod], count: int, namespace: str | None, version: str) -> None:
+    async def _watch_until(self, found: dict[str, str], count: int, namespace: str | None, version: str) -> None:
+        """Keep `found` (nodes of running pods) true until it has `count` entries."""
+        if len(found) >= count:
+            return
         async with aclosing(self.client.watch(Pod, namespace, resource_version=version)) as events:
             async for event in events:
-                if event.type == "DELETED":
-                    pods.pop(_key(event.object), None)
-                elif event.type in ("ADDED", "MODIFIED"):
-                    pods[_key(event.object)] = event.object
-                if _count_running(pods) >= count:
+                if event.type in ("ADDED", "MODIFIED") and event.object.status.phase == "Running":
+                    found[_key(event.object)] = event.object.spec.nodeName
+                else:
+                    found.pop(_key(event.object), None)
+                if len(found) >= count:
                     return
 
     def _start(self, coroutine: object, name: str) -> None:
@@ -139,10 +138,6 @@ class Cluster:
 
 def _key(pod: Pod) -> str:
     return f"{pod.metadata.namespace}/{pod.metadata.name}"
-
-
-def _count_running(pods: dict[str, Pod]) -> int:
-    return sum(pod.status.phase == "Running" for pod in pods.values())
 
 
 def _clock_of_this_loop() -> Clock:
