@@ -41,7 +41,7 @@ class ImageKeeper:
         self._runtime = runtime
         self._clock = clock
         self._spawn = spawn
-        self._pulls: dict[tuple[str, str], asyncio.Task[str]] = {}
+        self._pulls: dict[tuple[str, str], asyncio.Task[str | CRIError]] = {}
 
     async def ensure(
         self, container: Container, sandbox: cri.PodSandboxConfig, secrets: list[Secret], tell: Tell
@@ -73,12 +73,14 @@ class ImageKeeper:
         began = self._clock.monotonic()
         key = (name, auth.SerializeToString().hex() if auth is not None else "")
         if key not in self._pulls:
-            task = self._spawn(self._runtime.pull_image(name, sandbox, auth), name=f"pull {name}")
+            task = self._spawn(self._outcome(name, sandbox, auth), name=f"pull {name}")
             self._pulls[key] = task
             task.add_done_callback(lambda _: self._pulls.pop(key, None))
         try:
             # Shielded: a pod that is deleted meanwhile must not end the pull for others.
             reference = await asyncio.shield(self._pulls[key])
+            if isinstance(reference, CRIError):
+                raise reference
             image = await self._runtime.image_status(reference) or await self._runtime.image_status(name)
         except RuntimeAway:
             raise
@@ -90,6 +92,13 @@ class ImageKeeper:
         took = duration_text(self._clock.monotonic() - began)
         tell("Normal", "Pulled", f'Successfully pulled image "{name}" in {took}. Image size: {image.size} bytes.')
         return image
+
+    async def _outcome(self, name: str, sandbox: cri.PodSandboxConfig, auth: cri.AuthConfig | None) -> str | CRIError:
+        """The reference, or the error as a value: it is for those who wait, not for the task's parent."""
+        try:
+            return await self._runtime.pull_image(name, sandbox, auth)
+        except CRIError as error:
+            return error
 
 
 def default_policy(image: str) -> str:

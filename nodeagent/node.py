@@ -43,6 +43,7 @@ OBSERVE_SECONDS = 10.0
 REPORT_SECONDS = 300.0
 MAX_IMAGES = 50
 KEYED = {"conditions": "type", "addresses": "type"}
+NO_PRESSURE = Pressure()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Observation:
 
     capacity: Capacity
     allocatable: Capacity
-    pressure: Pressure = Pressure()
+    pressure: Pressure = NO_PRESSURE
     runtime_version: str = ""
     runtime_error: str = ""
     images: tuple[tuple[tuple[str, ...], int], ...] = ()  # names, size in bytes

@@ -134,7 +134,7 @@ class Pleg:
         containers = await self._runtime.list_containers()
         before = self._states
         self._states = {each.id: (each.state, each.labels.get(POD_UID, "")) for each in containers}
-        for identity, (state, uid) in self._states.items():
+        for identity, (state, _) in self._states.items():
             if state == cri.CONTAINER_EXITED and before.get(identity, (-1, ""))[0] != state:
                 await self._look(identity)
         for identity, (state, uid) in before.items():
@@ -142,10 +142,21 @@ class Pleg:
                 self._listener.container_missing(uid, identity)
         known = self._sandboxes
         self._sandboxes = {each.id: (each.state, each.labels.get(POD_UID, "")) for each in sandboxes}
-        for identity, (_, uid) in known.items():
-            if self._sandboxes.get(identity, (cri.SANDBOX_NOTREADY, ""))[0] == cri.SANDBOX_NOTREADY:
-                self._listener.sandbox_lost(uid, identity)
         for identity, (state, uid) in self._sandboxes.items():
-            if state == cri.SANDBOX_NOTREADY and identity not in known:
+            if state == cri.SANDBOX_NOTREADY and known.get(identity, (-1, ""))[0] != state:
+                await self._verify_lost(identity, uid)
+        for identity, (_, uid) in known.items():
+            if identity not in self._sandboxes:
                 self._listener.sandbox_lost(uid, identity)
         self._listener.listed(Snapshot(sandboxes, containers))
+
+    async def _verify_lost(self, identity: str, uid: str) -> None:
+        """One that was still being made when we listed may be ready by now."""
+        try:
+            if (await self._runtime.pod_sandbox_status(identity)).state == cri.SANDBOX_READY:
+                return
+        except RuntimeAway:
+            return
+        except CRIError:
+            pass  # gone altogether
+        self._listener.sandbox_lost(uid, identity)

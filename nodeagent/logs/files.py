@@ -21,7 +21,10 @@ class PodLogs:
     def directory(self, pod: Pod) -> str:
         """The log directory of a pod."""
         meta = pod.metadata
-        return f"{self._root or ''}/{meta.namespace}_{meta.name}_{meta.uid}"
+        return self._directory(meta.namespace, meta.name, meta.uid)
+
+    def _directory(self, namespace: str, name: str, uid: str) -> str:
+        return f"{self._root or ''}/{namespace}_{name}_{uid}"
 
     def path(self, pod: Pod, container: str, attempt: int) -> str:
         """The log of one attempt of a container."""
@@ -44,5 +47,9 @@ class PodLogs:
 
     async def remove_all(self, pod: Pod) -> None:
         """All logs of a pod."""
-        if self._root is not None:
-            await asyncio.to_thread(shutil.rmtree, self.directory(pod), True)
+        await self.remove_of(pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)
+
+    async def remove_of(self, namespace: str, name: str, uid: str) -> None:
+        """All logs of a pod of which only this is known."""
+        if self._root is not None and uid:
+            await asyncio.to_thread(shutil.rmtree, self._directory(namespace, name, uid), True)

@@ -182,6 +182,23 @@ class PodWorker:
             name = f"{type(instruction).__name__} of {self.key}"
             self.services.spawn(effect(self, instruction), name)
 
+    def waits_for(self, container_id: str) -> str:
+        """The container whose current, living attempt has this id; "" when there is none."""
+        records = self.machine.containers.values()
+        return next((each.name for each in records if each.id == container_id and each.live), "")
+
+    async def refresh_volumes(self) -> None:
+        """Bring the files of ConfigMaps, Secrets and pod fields up to date; what fails now is tried the next time."""
+        changing = any(
+            each.configMap or each.secret or each.downwardAPI or each.projected for each in self.pod.spec.volumes
+        )
+        if self.machine.state is not PodState.RUNNING or not changing:
+            return
+        try:
+            await self.services.volumes.prepare(self.pod, self.place)
+        except Exception as error:
+            log.warning("pod %s: volumes are not refreshed: %s", self.key, error)
+
     def record(self, type: str, reason: str, message: str, container: str = "") -> None:
         """Tell the user what happened to the pod or to one of its containers."""
         meta = self.pod.metadata

@@ -52,7 +52,7 @@ class DiskVolumes:
         for volume in pod.spec.volumes:
             if volume.name not in used:
                 # Nobody mounts it; but one that could not be mounted is refused all the same.
-                _kind(volume)
+                kind_of(volume)
                 continue
             try:
                 await self._prepare_one(volume, pod, place)
@@ -64,7 +64,7 @@ class DiskVolumes:
                 ) from error
 
     async def _prepare_one(self, volume: Volume, pod: Pod, place: Place) -> None:
-        kind = _kind(volume)
+        kind = kind_of(volume)
         if kind == "hostPath":
             assert volume.hostPath is not None
             hostpath.check(volume.hostPath.path, volume.hostPath.type or "")
@@ -93,7 +93,7 @@ class DiskVolumes:
 
     def directory(self, uid: str, volume: Volume) -> Path:
         """Where a volume lies that the agent makes itself."""
-        return self._root / uid / "volumes" / PLUGINS[_kind(volume)] / volume.name
+        return self._root / uid / "volumes" / PLUGINS[kind_of(volume)] / volume.name
 
     async def mounts(self, pod: Pod, container: Container, env: Mapping[str, str]) -> list[Mount]:
         volumes = {volume.name: volume for volume in pod.spec.volumes}
@@ -109,7 +109,7 @@ class DiskVolumes:
             inside = _sub_path(each, env)
             if inside:
                 source = await self._sub_path(pod, container, volume, index, source, inside)
-            readonly = bool(each.readOnly) or _kind(volume) in PAYLOAD_KINDS
+            readonly = bool(each.readOnly) or kind_of(volume) in PAYLOAD_KINDS
             found.append(
                 Mount(
                     host_path=str(source),
@@ -126,7 +126,7 @@ class DiskVolumes:
     ) -> Path:
         target = self._root / pod.metadata.uid / "volume-subpaths" / volume.name / container.name / str(index)
         try:
-            descriptor = subpath.open_inside(root, inside, make=_kind(volume) not in PAYLOAD_KINDS)
+            descriptor = subpath.open_inside(root, inside, make=kind_of(volume) not in PAYLOAD_KINDS)
             try:
                 if subpath.is_mounted(target):  # of an earlier attempt; the content may have been replaced since
                     await subpath.unmount(target)
@@ -184,7 +184,7 @@ class DiskVolumes:
             return set()
 
 
-def _kind(volume: Volume) -> str:
+def kind_of(volume: Volume) -> str:
     """The volume's source. Raises VolumeError for one that is not supported here."""
     kind = next((name for name in SOURCES if getattr(volume, name) is not None), "emptyDir")
     if kind not in PLUGINS and kind != "hostPath":
