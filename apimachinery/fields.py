@@ -54,7 +54,7 @@ class FieldSelector:
 EVERYTHING = FieldSelector()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def parse(text: str) -> FieldSelector:
     """Selector of a query string. ValueError names the part that is no comparison. A trailing comma is tolerated."""
     terms: list[Term] = []

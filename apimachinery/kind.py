@@ -12,7 +12,7 @@ from typing import Any
 
 from apimachinery import object_meta
 from apimachinery.errors import Cause
-from apimachinery.names import dns_subdomain_faults
+from apimachinery.names import Faults, dns_subdomain_faults
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -92,7 +92,7 @@ class Kind:
     field_values: Callable[[Any], dict[str, str]] = _metadata_fields
 
     # Faults of a name, as the functions of `names` tell them.
-    name_faults: Callable[[str], list[str]] = dns_subdomain_faults
+    name_faults: Callable[[str], Faults] = dns_subdomain_faults
     has_generation: bool = False
     # DELETE waits for an agent: sets deletionTimestamp and grace period instead of removing (pods).
     graceful: bool = False

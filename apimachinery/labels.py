@@ -82,7 +82,7 @@ EVERYTHING = Selector()
 NOTHING = Selector(nothing=True)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def parse(text: str) -> Selector:
     """Selector from `a=b,c!=d,e in (f,g),h notin (i),j,!k`. ValueError tells what was found and what was expected."""
     tokens = _tokens(text)

@@ -1,9 +1,15 @@
 """What names, label keys and label values may look like. Each function returns the faults in Kubernetes' words: an
-empty list means that the text is fine."""
+empty tuple means that the text is fine."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import lru_cache, wraps
+
+Faults = tuple[str, ...]
+
+_LONGEST_KEPT = 256
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LABEL_PATTERN = re.compile(_LABEL, re.ASCII)
@@ -47,39 +53,52 @@ _CONFIG_KEY_FAULT = (
 )
 
 
-def _faults(text: str, pattern: re.Pattern[str], fault: str, longest: int) -> list[str]:
-    found = [] if len(text) <= longest else [f"must be no more than {longest} characters"]
-    if pattern.fullmatch(text) is None:
-        found.append(fault)
-    return found
+def _remembered(check: Callable[[str], Faults]) -> Callable[[str], Faults]:
+    """The same few names come again and again. Long texts are not kept: they would fill the memory."""
+    kept = lru_cache(maxsize=16384)(check)
+
+    @wraps(check)
+    def faults(text: str) -> Faults:
+        return kept(text) if len(text) <= _LONGEST_KEPT else check(text)
+
+    return faults
 
 
-def dns_label_faults(text: str) -> list[str]:
+def _faults(text: str, pattern: re.Pattern[str], fault: str, longest: int) -> Faults:
+    found: Faults = () if len(text) <= longest else (f"must be no more than {longest} characters",)
+    return found if pattern.fullmatch(text) is not None else (*found, fault)
+
+
+@_remembered
+def dns_label_faults(text: str) -> Faults:
     """RFC 1123 label: namespaces, containers, volumes, hostnames."""
     return _faults(text, _LABEL_PATTERN, _LABEL_FAULT, 63)
 
 
-def dns_subdomain_faults(text: str) -> list[str]:
+@_remembered
+def dns_subdomain_faults(text: str) -> Faults:
     """RFC 1123 subdomain: most object names."""
     return _faults(text, _SUBDOMAIN_PATTERN, _SUBDOMAIN_FAULT, 253)
 
 
-def dns_1035_faults(text: str) -> list[str]:
+@_remembered
+def dns_1035_faults(text: str) -> Faults:
     """RFC 1035 label: services."""
     return _faults(text, _LABEL_1035_PATTERN, _LABEL_1035_FAULT, 63)
 
 
-def label_value_faults(text: str) -> list[str]:
+@_remembered
+def label_value_faults(text: str) -> Faults:
     """Value of a label; may be empty."""
     return _faults(text, _LABEL_VALUE_PATTERN, _LABEL_VALUE_FAULT, 63)
 
 
-def label_key_faults(text: str) -> list[str]:
+@_remembered
+def label_key_faults(text: str) -> Faults:
     """Qualified name: an optional DNS prefix and a slash, then a name of at most 63 characters."""
     prefix, slash, name = text.rpartition("/")
-    if slash and "/" in prefix:
-        return ["a qualified name " + _QUALIFIED_FAULT[:-1] + " with an optional DNS subdomain prefix and '/' (e.g. "
-                "'example.com/MyName')"]  # fmt: skip
+    if "/" in prefix:
+        return (f"a qualified name {_QUALIFIED_FAULT} with an optional DNS subdomain prefix and '/'",)
     found: list[str] = []
     if slash:
         if not prefix:
@@ -92,29 +111,28 @@ def label_key_faults(text: str) -> list[str]:
         found.append("name part must be no more than 63 characters")
     if _QUALIFIED_PATTERN.fullmatch(name) is None:
         found.append(f"name part {_QUALIFIED_FAULT}")
-    return found
+    return tuple(found)
 
 
-def env_name_faults(text: str) -> list[str]:
+@_remembered
+def env_name_faults(text: str) -> Faults:
     """Name of an environment variable. Kubernetes 1.33 takes every printable ASCII character but '='."""
     if text and all(" " <= character <= "~" and character != "=" for character in text):
-        return []
-    return [_ENV_NAME_FAULT]
+        return ()
+    return (_ENV_NAME_FAULT,)
 
 
-def config_key_faults(text: str) -> list[str]:
+@_remembered
+def config_key_faults(text: str) -> Faults:
     """Key of a ConfigMap or Secret: also a file name, hence neither . nor .. nor anything above."""
     found = _faults(text, _CONFIG_KEY_PATTERN, _CONFIG_KEY_FAULT, 253)
-    if text == ".":
-        found.append("must not be '.'")
-    elif text == "..":
-        found.append("must not be '..'")
-    elif text.startswith(".."):
-        found.append("must not start with '..'")
-    return found
+    if text in (".", ".."):
+        return (*found, f"must not be '{text}'")
+    return (*found, "must not start with '..'") if text.startswith("..") else found
 
 
-def port_name_faults(text: str) -> list[str]:
+@_remembered
+def port_name_faults(text: str) -> Faults:
     """IANA service name: at most 15 characters, with a letter, without leading, trailing or double hyphens."""
     found: list[str] = []
     if len(text) > 15:
@@ -127,11 +145,12 @@ def port_name_faults(text: str) -> list[str]:
         found.append("must not contain consecutive hyphens")
     if text and (text[0] == "-" or text[-1] == "-"):
         found.append("must not begin or end with a hyphen")
-    return found
+    return tuple(found)
 
 
-def path_segment_faults(text: str) -> list[str]:
+@_remembered
+def path_segment_faults(text: str) -> Faults:
     """Names that are only a segment of a URL path (RBAC)."""
     if text in (".", ".."):
-        return [f"may not be '{text}'"]
-    return [f"may not contain '{mark}'" for mark in ("/", "%") if mark in text]
+        return (f"may not be '{text}'",)
+    return tuple(f"may not contain '{mark}'" for mark in ("/", "%") if mark in text)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from apimachinery.causes import faulty, forbidden, invalid, required, too_long
 from apimachinery.errors import Cause
 from apimachinery.meta import ObjectMeta, OwnerReference
-from apimachinery.names import dns_label_faults, label_key_faults, label_value_faults
+from apimachinery.names import Faults, dns_label_faults, label_key_faults, label_value_faults
 
 _MOST_ANNOTATION_BYTES = 256 * 1024
 _IMMUTABLE = "field is immutable"
 _KEPT = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
-def validate(meta: ObjectMeta, *, namespaced: bool, name_faults: Callable[[str], list[str]]) -> list[Cause]:
+def validate(meta: ObjectMeta, *, namespaced: bool, name_faults: Callable[[str], Faults]) -> list[Cause]:
     """What is wrong with the metadata of an object that is about to be stored."""
     found: list[Cause] = []
     if meta.generateName:

@@ -24,6 +24,8 @@ _DECIMAL_SUFFIX = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
 _BINARY_SUFFIX = ["", *_BINARY]
 
 FORM = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+# The same amounts come again and again. Long texts are not kept: they would fill the memory.
+_LONGEST_KEPT = 32
 _LARGEST_EXPONENT = 64  # a longer one would only make huge integers; Kubernetes caps far below
 
 
@@ -72,6 +74,10 @@ ZERO = Quantity(0)
 
 def parse(text: str) -> Quantity:
     """The amount that `text` stands for. ValueError says what is wrong with it."""
+    return _parse_kept(text) if len(text) <= _LONGEST_KEPT else _parse(text)
+
+
+def _parse(text: str) -> Quantity:
     match = _NUMBER.fullmatch(text)
     assert match is not None  # every part is optional
     sign, whole, fraction, suffix = match.groups()
@@ -100,6 +106,9 @@ def parse(text: str) -> Quantity:
     return Quantity(-nanos if sign == "-" else nanos, family)
 
 
+_parse_kept = lru_cache(maxsize=65536)(_parse)
+
+
 def format(quantity: Quantity) -> str:
     """The canonical form: the largest suffix of its family that leaves no fraction."""
     nanos = quantity.nanos
@@ -118,19 +127,21 @@ def format(quantity: Quantity) -> str:
     return f"{amount}{_DECIMAL_SUFFIX[exponent]}"
 
 
-@lru_cache(maxsize=65536)
 def canonical(text: str) -> str:
     """`format(parse(text))`: "1024Mi" is "1Gi", "0.5" is "500m". ValueError when it is no quantity."""
-    return format(parse(text))
+    return _canonical_kept(text) if len(text) <= _LONGEST_KEPT else format(_parse(text))
 
 
 @lru_cache(maxsize=65536)
+def _canonical_kept(text: str) -> str:
+    return format(_parse(text))
+
+
 def milli(text: str) -> int:
     """Thousandths, rounded up: "100m" is 100, "2" is 2000. For cpu. "" is 0."""
     return parse(text).milli() if text else 0
 
 
-@lru_cache(maxsize=65536)
 def value(text: str) -> int:
     """Whole units, rounded up: "1Ki" is 1024, "100m" is 1. For memory and counts. "" is 0."""
     return parse(text).value() if text else 0

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from apimachinery.kinds.pod_container import ResourceRequirements
 from apimachinery.kinds.pod_spec import Pod
+from apimachinery.meta import Record
 
 # Paths below `spec`; `[]` goes through a list. A field counts as set when it is neither empty nor what NEUTRAL says.
 ROWS: tuple[str, ...] = (
@@ -72,7 +74,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tolerations[].tolerationSeconds": (300,),
     "terminationMessagePolicy": ("File",),
     "stdinOnce": (False,),
-    "ports[].hostPort": (0,),
     "volumeMounts[].recursiveReadOnly": ("Disabled",),
     "volumeMounts[].mountPropagation": ("None",),
     "securityContext.procMount": ("Default",),
@@ -89,10 +90,12 @@ def unsupported(pod: Pod) -> list[str]:
     """Texts for `Warning` headers, in the order of the spec's table; none for an ordinary pod."""
     spec = pod.spec
     paths = list(_set_fields(spec, ROWS, "spec"))
+    # On the node's own network every port is a port of the node: there hostPort is what happens anyway.
+    rows = _ON_HOST_NETWORK if spec.hostNetwork else CONTAINER_ROWS
     for field in ("initContainers", "containers"):
         for index, container in enumerate(getattr(spec, field)):
             path = f"spec.{field}[{index}]"
-            paths += _set_fields(container, _container_rows(spec.hostNetwork), path)
+            paths += _set_fields(container, rows, path)
             paths += _resources(container.resources, f"{path}.resources")
     for index, volume in enumerate(spec.volumes):
         path = f"spec.volumes[{index}]"
@@ -104,12 +107,10 @@ def unsupported(pod: Pod) -> list[str]:
     return [f"{path}: nothing acts on this yet" for path in paths]
 
 
-def _container_rows(host_network: bool | None) -> tuple[str, ...]:
-    # On the node's own network every port is a port of the node: there hostPort is what happens anyway.
-    return tuple(row for row in CONTAINER_ROWS if row != "ports[].hostPort") if host_network else CONTAINER_ROWS
+_ON_HOST_NETWORK = tuple(row for row in CONTAINER_ROWS if row != "ports[].hostPort")
 
 
-def _resources(resources: Any, path: str) -> Iterator[str]:
+def _resources(resources: ResourceRequirements, path: str) -> Iterator[str]:
     for side in ("limits", "requests"):
         for name in getattr(resources, side):
             enforced = name in RESOURCES and not (side == "limits" and name == "ephemeral-storage")
@@ -118,18 +119,27 @@ def _resources(resources: Any, path: str) -> Iterator[str]:
                 yield f"{path}.{side}[{name}]"
 
 
-def _others(source: Any, known: tuple[str, ...]) -> list[str]:
-    return [name for name in source.__struct_fields__ if name not in known and getattr(source, name) is not None]
+def _others(source: Record, known: tuple[str, ...]) -> list[str]:
+    return [name for name in source.__struct_fields__ if getattr(source, name) is not None and name not in known]
 
 
 def _set_fields(root: Any, rows: tuple[str, ...], base: str) -> Iterator[str]:
     for row in rows:
-        for path, value in _reach(root, row.split("."), base):
-            if value not in (None, "", [], {}) and value not in NEUTRAL.get(row, ()):
-                yield path
+        parts = _PARTS[row]
+        if _is_set(getattr(root, parts[0].removesuffix("[]"))):  # most are not: look no further
+            for path, value in _reach(root, parts, base):
+                if _is_set(value) and value not in NEUTRAL.get(row, ()):
+                    yield path
 
 
-def _reach(value: Any, parts: list[str], path: str) -> Iterator[tuple[str, Any]]:
+_PARTS = {row: tuple(row.split(".")) for row in (*ROWS, *CONTAINER_ROWS)}
+
+
+def _is_set(value: Any) -> bool:
+    return bool(value) or value is False
+
+
+def _reach(value: Any, parts: tuple[str, ...], path: str) -> Iterator[tuple[str, Any]]:
     if value is None:
         return
     if not parts:

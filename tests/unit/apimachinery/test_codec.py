@@ -50,6 +50,23 @@ def test_null_is_absent_everywhere() -> None:
     assert decoded.object.spec.containers[0].args == [""]
 
 
+def test_times_that_go_clients_send_as_null() -> None:
+    first = b'{"metadata":{"creationTimestamp":null,"name":"a"},"status":{"conditions":[{"lastProbeTime":null}]}}'
+    last = b'{"metadata":{"name":"a","creationTimestamp":null},"spec":{"containers":[{"name":"c","args":null}]}}'
+    text = b'{"metadata":{"name":"a","annotations":{"k":"{\\"creationTimestamp\\":null,}"},"creationTimestamp":null}}'
+    for body in (first, last, text):
+        decoded = decode(body)
+        assert (decoded.object.metadata.name, decoded.object.metadata.creationTimestamp, decoded.faults) == (
+            "a",
+            "",
+            [],
+        )
+    assert decode(text).object.metadata.annotations == {"k": '{"creationTimestamp":null,}'}
+    assert decode(b'{"metadata":{"creationTimestamp":null,"creationTimestamp":null}}').duplicates == [
+        "metadata.creationTimestamp"
+    ]
+
+
 def test_quantities_become_canonical_and_may_be_numbers() -> None:
     resources = {"limits": {"cpu": 0.5, "memory": "1024Mi"}, "requests": {"cpu": 1, "memory": "0.5Gi"}}
     found = decode(container(resources=resources)).object.spec.containers[0].resources
