@@ -178,7 +178,9 @@ class Container:
         """The node's /dev/shm for a pod that shares its IPC namespace with the node."""
         if "ipc" in self.sandbox.record.unshare:
             return -1
-        return self.parts.kernel.open_tree(c.AT_FDCWD, "/dev/shm", c.OPEN_TREE_CLONE)
+        tree = self.parts.kernel.open_tree(c.AT_FDCWD, "/dev/shm", c.OPEN_TREE_CLONE)
+        self.parts.kernel.mount_setattr(tree, "", c.AT_EMPTY_PATH, propagation=c.MS_PRIVATE)
+        return tree
 
     async def _undo(self) -> None:
         with contextlib.suppress(PeerError, PeerLost, FailedPrecondition):

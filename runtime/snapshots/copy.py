@@ -33,7 +33,10 @@ class CopySnapshotter:
         root.mkdir(mode=0o755, parents=True)
         for layer in layers:
             merge(layer, root)
-        return self._kernel.open_tree(c.AT_FDCWD, str(root), c.OPEN_TREE_CLONE)
+        tree = self._kernel.open_tree(c.AT_FDCWD, str(root), c.OPEN_TREE_CLONE)
+        # A clone of a shared mount is shared: what the container mounts would appear on the host.
+        self._kernel.mount_setattr(tree, "", c.AT_EMPTY_PATH, propagation=c.MS_PRIVATE)
+        return tree
 
     def usage(self, key: str) -> tuple[int, int]:
         return _measure(self._directory / key / "root")

@@ -72,6 +72,8 @@ class OverlaySnapshotter:
             data = f"lowerdir={':'.join(paths[:-2])},upperdir={paths[-2]},workdir={paths[-1]},volatile"
             self._kernel.mount("overlay", str(target), "overlay", 0, data)
             try:
+                # Where the host's mounts are shared this one is too, and its clone could not be pivoted into.
+                self._kernel.mount_setattr(c.AT_FDCWD, str(target), 0, propagation=c.MS_PRIVATE)
                 return self._kernel.open_tree(c.AT_FDCWD, str(target), c.OPEN_TREE_CLONE)
             finally:
                 self._kernel.umount(str(target), c.MNT_DETACH)
