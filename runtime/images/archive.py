@@ -82,7 +82,7 @@ class Members:
             while data := source.read(CHUNK_BYTES):
                 writer.write(data)
             # Leased before it is published, so that the collector never sees it without a lease.
-            self._lease.blobs.add(writer.digest())
+            self._lease.keep(writer.digest())
             self._digests[name] = writer.commit()
 
     def add_link(self, name: str, target: str) -> None:
@@ -209,7 +209,7 @@ def _from_docker(store: ImageStore, lease: Lease, members: Members, item: _Docke
         with store.content.open(digest) as blob:
             described.append((Descriptor(digest=digest, size=store.content.size(digest)), blob.read(16)))
     manifest = docker_archive_manifest(Descriptor(OCI_CONFIG, config, store.content.size(config)), described)
-    digest = store.content.put(manifest, keep=lease.blobs)
+    digest = store.content.put(manifest, keep=lease.keep)
     return _Found(digest, "", [str(_reference(name)) for name in item.RepoTags or []])
 
 

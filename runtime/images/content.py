@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
@@ -75,12 +75,11 @@ class ContentStore:
         algorithm = self.path(digest).parent.name if digest else "sha256"
         return BlobWriter(self, self.scratch_name("blob"), algorithm, digest, size)
 
-    def put(self, data: bytes, digest: str = "", *, keep: set[str] | None = None) -> str:
-        """Stores a small blob and answers its digest, which is in `keep` (a lease's) before the blob is visible."""
+    def put(self, data: bytes, digest: str = "", *, keep: Callable[[str], object] = str) -> str:
+        """Stores a small blob and answers its digest; `keep`, a lease's, is told of it before it is visible."""
         with self.writer(digest, len(data)) as writer:
             writer.write(data)
-            if keep is not None:
-                keep.add(writer.digest())
+            keep(writer.digest())
             return writer.commit()
 
     def digests(self) -> Iterator[str]:

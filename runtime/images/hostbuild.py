@@ -73,16 +73,16 @@ def build_from_host(
     with store.lease() as lease, store.content.writer() as writer:
         write_layer(tree, writer)
         size, layer = writer.written, writer.digest()
-        lease.blobs.add(layer)
+        lease.keep(layer)
         writer.commit()
         config = msgspec.json.encode(_config(tree, layer, paths, env, entrypoint), order="deterministic")
-        config_digest = store.content.put(config, keep=lease.blobs)
+        config_digest = store.content.put(config, keep=lease.keep)
         manifest = Manifest(
             Descriptor(OCI_CONFIG, config_digest, len(config)),
             [Descriptor(OCI_LAYER, layer, size)],
             media_type=OCI_MANIFEST,
         )
-        record = store.assemble(lease, store.content.put(msgspec.json.encode(manifest), keep=lease.blobs))
+        record = store.assemble(lease, store.content.put(msgspec.json.encode(manifest), keep=lease.keep))
         record.references = [str(reference)]
         image = store.commit([record])[0]
     return Built(image, str(reference), image.size, sorted(tree.skipped), tree.warnings)

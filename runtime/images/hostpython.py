@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import stat
 import struct
 import sys
 from pathlib import Path
@@ -72,7 +71,7 @@ def _add_directory(tree: HostTree, directory: str) -> None:
             _add_directory(tree, entry.path)
         elif entry.name.endswith(".so"):
             _add_extension(tree, entry.path)
-        elif stat.S_ISREG(os.stat(entry.path).st_mode):
+        elif entry.is_file():
             tree.add_path(entry.path)
             if entry.name.endswith(".py") and not entry.is_symlink():
                 _add_byte_code(tree, entry.path)

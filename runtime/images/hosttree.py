@@ -195,6 +195,8 @@ def find_program(name: str) -> str:
     # The daemon's PATH may be short; the system's own directories always count.
     for directory in dict.fromkeys([*search.split(":"), *STANDARD_PATH.split(":")]):
         path = os.path.join(directory, name)
+        if os.path.basename(directory) == "shims":
+            continue  # pyenv, rbenv, asdf: scripts that ask their manager, which is not in the image
         if directory.startswith("/") and os.path.isfile(path) and os.stat(path).st_mode & 0o111:
             return path
     raise NotFound(f"program {name!r} is not on this host (searched {search})")

@@ -19,6 +19,7 @@ from runtime.images.content import BlobWriter
 from runtime.images.errors import Exhausted, ImageError, InvalidContent
 from runtime.images.hosts import hosts_for
 from runtime.images.httpget import Getter
+from runtime.images.layers import chain_ids
 from runtime.images.manifest import (
     CONFIG_LIMIT_BYTES,
     Descriptor,
@@ -85,7 +86,7 @@ class Puller:
         for _ in range(INDEX_DEPTH_LIMIT):
             parsed = parse_document(document.data, document.media_type)
             if isinstance(parsed, Manifest):
-                await self._workers.run(self._store.content.put, document.data, document.digest, keep=lease.blobs)
+                await self._workers.run(self._store.content.put, document.data, document.digest, keep=lease.keep)
                 return top, document.digest, parsed
             chosen = choose(parsed)
             document = await repository.document(chosen.digest, chosen.size)
@@ -98,6 +99,7 @@ class Puller:
     ) -> None:
         """Downloads in parallel, and unpacks from the lowest up while the upper ones are still on their way."""
         slots = asyncio.Semaphore(DOWNLOADS)
+        chains = chain_ids(diff_ids)
 
         async def fetch(layer: Descriptor) -> None:
             async with slots:
@@ -109,23 +111,27 @@ class Puller:
                 for depth, (task, layer) in enumerate(zip(fetches, layers, strict=True)):
                     await asyncio.wait([task])
                     if not task.cancelled() and task.exception() is None:
-                        await self._workers.run(self._store.ensure_layer, lease, diff_ids, depth, layer.digest)
+                        # Others who want the same layer wait here, and not in one thread each.
+                        async with self._gate(chains[depth]):
+                            await self._workers.run(self._store.ensure_layer, lease, diff_ids, depth, layer.digest)
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 
     async def _fetch(self, repository: Repository, lease: Lease, descriptor: Descriptor) -> None:
         """Has one blob in the store."""
         content = self._store.content
-        lease.blobs.add(descriptor.digest)
-        gate = self._gates.setdefault(descriptor.digest, asyncio.Lock())
-        async with gate:
-            if content.has(descriptor.digest):
+        async with self._gate(descriptor.digest):
+            if await self._workers.run(lease.keep, descriptor.digest):
                 return
 
             def new_writer() -> BlobWriter:
                 return content.writer(descriptor.digest, descriptor.size)
 
             await repository.blob(descriptor, new_writer)
+
+    def _gate(self, name: str) -> asyncio.Lock:
+        """One lock for one blob or layer, as long as somebody has it."""
+        return self._gates.setdefault(name, asyncio.Lock())
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -42,7 +42,8 @@ def _write(store: ImageStore, images: list[tuple[Image, list[str]]]) -> Iterator
             manifest = parse_document(data)
             assert isinstance(manifest, Manifest)
             needed = [image.manifest, manifest.config.digest, *(layer.digest for layer in manifest.layers)]
-            lease.blobs.update(needed)
+            if not all(lease.keep(digest) for digest in needed):
+                raise NotFound(f"image {image.id} was removed meanwhile")
             blobs.update(needed)
             for reference in references or [""]:
                 annotations = {CONTAINERD_NAME: reference, OCI_NAME: reference} if reference else None

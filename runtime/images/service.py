@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ from runtime.images.archive import import_archive
 from runtime.images.auth import Credentials, credentials
 from runtime.images.hostbuild import build_from_host
 from runtime.images.pull import Puller
+from runtime.images.reference import parse
 from runtime.images.save import save
 from runtime.images.store import Image, ImageStore
 from runtime.images.workers import Workers
@@ -40,6 +42,7 @@ CODES = {
     errors.Conflict: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
+ID = re.compile(r"(?:sha256:)?[0-9a-f]{4,64}")
 STREAM_BATCH = 100
 SAVE_CHUNK_BYTES = 1 << 20
 
@@ -59,12 +62,11 @@ class ImageServicer(cri_grpc.ImageServiceServicer):
         self._workers = Workers()
         self._puller = Puller(store, registry_config, clock, self._workers)
         self._container_usage = container_usage
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settler = Settler(store, self._workers)
 
     async def close(self) -> None:
         """Ends the threads once they have nothing to do."""
-        for task in list(self._settling):
-            await asyncio.wait([task])
+        await self._settler.close()
         self._workers.close()
 
     async def ListImages(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -76,11 +78,14 @@ class ImageServicer(cri_grpc.ImageServiceServicer):
             yield cri.StreamImagesResponse(images=images[start : start + STREAM_BATCH])
 
     async def ImageStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """An image that is not there is an empty answer, not an error."""
-        if not request.image.image:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "image reference is empty")
+        """An image that is not there is an empty answer, not an error; what cannot be the name of one is."""
         image = self._store.resolve(request.image.image)
         if image is None:
+            try:
+                parse(request.image.image)
+            except errors.InvalidReference as error:
+                if not ID.fullmatch(request.image.image):
+                    await _abort(context, error)
             return cri.ImageStatusResponse()
         info = {"info": json.dumps(describe(image))} if request.verbose else {}
         return cri.ImageStatusResponse(image=to_cri(image), info=info)
@@ -90,7 +95,7 @@ class ImageServicer(cri_grpc.ImageServiceServicer):
             image = await self._puller.pull(request.image.image, _credentials(request.auth))
         except errors.ImageError as error:
             await _abort(context, error)
-        self._settle()
+        self._settler.soon()
         return cri.PullImageResponse(image_ref=image.id)
 
     async def RemoveImage(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -123,17 +128,6 @@ class ImageServicer(cri_grpc.ImageServiceServicer):
             return [image] if image is not None else []
         return self._store.images()
 
-    def _settle(self) -> None:
-        """Has the new layers written to disk, after the answer."""
-        task = asyncio.get_running_loop().create_task(self._workers.run(self._store.settle), name="settle layers")
-        self._settling.add(task)
-        task.add_done_callback(self._settled)
-
-    def _settled(self, task: asyncio.Task[None]) -> None:
-        self._settling.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("layers are not marked as on disk, and will be unpacked again after a reboot: %s", error)
-
 
 class ImagesServicer(runtime_pb2_grpc.ImagesServicer):
     """Images without a registry, as proto/pyctl/runtime/v1 describes."""
@@ -141,8 +135,11 @@ class ImagesServicer(runtime_pb2_grpc.ImagesServicer):
     def __init__(self, store: ImageStore) -> None:
         self._store = store
         self._workers = Workers()
+        self._settler = Settler(store, self._workers)
 
     async def close(self) -> None:
+        """Ends the threads once they have nothing to do."""
+        await self._settler.close()
         self._workers.close()
 
     async def Import(self, request_iterator: AsyncIterator[Any], context: Any) -> Any:  # noqa: N802
@@ -153,9 +150,9 @@ class ImagesServicer(runtime_pb2_grpc.ImagesServicer):
         source = StreamReader(request_iterator, first.chunk)
         try:
             imported = await self._workers.run(import_archive, self._store, source, first.tag)
-            await self._workers.run(self._store.settle)
         except errors.ImageError as error:
             await _abort(context, error)
+        self._settler.soon()
         return runtime_pb2.ImportResponse(references=imported.references, ids=imported.ids)
 
     async def BuildFromHost(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -169,9 +166,9 @@ class ImagesServicer(runtime_pb2_grpc.ImagesServicer):
                 env=list(request.env),
                 entrypoint=list(request.entrypoint),
             )
-            await self._workers.run(self._store.settle)
         except errors.ImageError as error:
             await _abort(context, error)
+        self._settler.soon()
         return runtime_pb2.BuildFromHostResponse(
             id=built.image.id,
             reference=built.reference,
@@ -189,6 +186,33 @@ class ImagesServicer(runtime_pb2_grpc.ImagesServicer):
                 yield runtime_pb2.SaveResponse(chunk=data)
         except errors.ImageError as error:
             await _abort(context, error)
+
+
+class Settler:
+    """Has new layers written to disk for good, after the answer that they are there; once for many."""
+
+    def __init__(self, store: ImageStore, workers: Workers) -> None:
+        self._store = store
+        self._workers = workers
+        self._task: asyncio.Task[None] | None = None
+        self._wanted = False
+
+    def soon(self) -> None:
+        self._wanted = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="settle layers")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            try:
+                await self._workers.run(self._store.settle)
+            except OSError as error:
+                log.warning("layers are not marked as on disk, and will be unpacked again after a reboot: %s", error)
 
 
 class StreamReader:

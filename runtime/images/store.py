@@ -5,8 +5,8 @@ put together blob by blob under a `Lease`, which keeps the collector away, and a
 process that is killed before that leaves only what the next start sweeps up. Layers under running containers are
 pinned, each pin a small file, so that removing an image never pulls a root file system from under a container.
 
-Thread-safe; methods block on the disk, so an event loop calls the ones that write from a thread. One process at a time
-owns `root`.
+Thread-safe. `resolve`, `images`, `pin` and `unpin` never wait for a lock, so an event loop may call them; all else
+blocks on the disk and belongs in a thread. One process at a time owns `root`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Usage:
 
 
 class Lease:
-    """Blobs and layers that the collector must leave alone until the `with` block ends. Keep first, then look."""
+    """Blobs and layers that the collector must leave alone until the `with` block ends."""
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
@@ -96,6 +96,12 @@ class Lease:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._store.release(self)
 
+    def keep(self, digest: str) -> bool:
+        """Keeps a blob from now on, and says whether it is there. Comes before a look at it, and before writing it."""
+        with self._store.lock:
+            self.blobs.add(digest)
+            return self._store.content.has(digest)
+
 
 class ImageStore:
     """The images below `root/images`. Opening it sweeps up after a process that was killed."""
@@ -106,11 +112,13 @@ class ImageStore:
         self.content = ContentStore(self.home)
         self.layers = LayerStore(self.home, self.content)
         self._pins = Pins(self.home / "pins")
-        self._lock = threading.RLock()
+        # Held by whoever changes which blobs and layers are wanted; `collect` holds it from first look to last removal.
+        self.lock = threading.RLock()
         self._unpacking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._leases: list[Lease] = []
+        self._leases: set[Lease] = set()
+        # Replaced, never changed, so that readers need no lock.
         self._records: dict[str, Record] = {}
-        self._images: dict[str, Image] = {}
+        self._images: dict[str, tuple[Record, Image]] = {}
         self._load()
         self.content.clear_scratch()
         self._repair()
@@ -118,29 +126,26 @@ class ImageStore:
 
     def images(self) -> list[Image]:
         """All images, by id."""
-        with self._lock:
-            return [self._image(self._records[key]) for key in sorted(self._records)]
+        records = self._records
+        return [image for key in sorted(records) if (image := self._image(records[key])) is not None]
 
     def resolve(self, name: str) -> Image | None:
         """The image that a reference, an id, or the unique beginning of an id means."""
-        with self._lock:
-            record = self._find(name)
-            return None if record is None else self._image(record)
+        record = _find(self._records, name)
+        return None if record is None else self._image(record)
 
     def lease(self) -> Lease:
         lease = Lease(self)
-        with self._lock:
-            self._leases.append(lease)
+        self._leases.add(lease)
         return lease
 
     def release(self, lease: Lease) -> None:
-        with self._lock:
-            self._leases = [other for other in self._leases if other is not lease]
+        self._leases.discard(lease)
 
     def ensure_layer(self, lease: Lease, diff_ids: Sequence[str], depth: int, blob: str) -> LayerInfo:
         """Has the layer `diff_ids[depth]` unpacked, over those before it, from `blob`. Raises InvalidContent."""
         chains = chain_ids(diff_ids[: depth + 1])
-        with self._lock:
+        with self.lock:
             lease.chains.update(chains)
             gate = self._unpacking[chains[-1]]
         with gate:
@@ -183,7 +188,7 @@ class ImageStore:
 
     def commit(self, records: Iterable[Record]) -> list[Image]:
         """Makes images visible, all at once; a tag moves to the image that brings it."""
-        with self._lock:
+        with self.lock:
             self.content.sync()
             changed = dict(self._records)
             ids = []
@@ -200,15 +205,15 @@ class ImageStore:
                 changed[record.id] = record
                 ids.append(record.id)
             self._replace(changed)
-            return [self._image(self._records[key]) for key in ids]
+            return [image for key in ids if (image := self._image(changed[key])) is not None]
 
     def tag(self, name: str, reference: str) -> Image:
         """Gives an image one more tag. Raises NotFound, InvalidReference."""
         wanted = parse(reference)
         if not wanted.tag:
             raise InvalidReference(f"{reference!r} names a digest; a tag is needed")
-        with self._lock:
-            record = self._find(name)
+        with self.lock:
+            record = _find(self._records, name)
             if record is None:
                 raise NotFound(f"image {name!r} is not on this node")
             return self.commit([msgspec.structs.replace(record, references=[*record.references, str(wanted)])])[0]
@@ -216,7 +221,7 @@ class ImageStore:
     def untag(self, reference: str) -> bool:
         """Takes one tag away; the image stays, if need be without a name. Answers whether there was such a tag."""
         wanted = str(parse(reference))
-        with self._lock:
+        with self.lock:
             if not any(wanted in record.references for record in self._records.values()):
                 return False
             self._replace({key: _without(record, [wanted]) for key, record in self._records.items()})
@@ -224,8 +229,8 @@ class ImageStore:
 
     def remove(self, name: str) -> bool:
         """Removes the image that `name` means, with all its names, as the CRI wants. Answers whether it was there."""
-        with self._lock:
-            record = self._find(name)
+        with self.lock:
+            record = _find(self._records, name)
             if record is None:
                 return False
             self._replace({key: other for key, other in self._records.items() if key != record.id})
@@ -234,11 +239,14 @@ class ImageStore:
 
     def pin(self, image_id: str, owner: str) -> None:
         """Keeps the layers of an image for `owner`, a container's id, across removal and restarts; cheap."""
-        with self._lock:
-            record = self._records.get(image_id)
-            if record is None:
-                raise NotFound(f"image {image_id!r} is not on this node")
+        record = self._records.get(image_id)
+        if record is not None:
             self._pins.add(owner, record.chains)
+            # Looked at again after the pin is written: an earlier removal may have missed it, a later one does not.
+            if self._records.get(image_id) is not None:
+                return
+            self._pins.remove(owner)
+        raise NotFound(f"image {image_id!r} is not on this node")
 
     def unpin(self, owner: str) -> None:
         """Forgets a pin; harmless if there is none. The layers go with the next removal or start."""
@@ -249,7 +257,7 @@ class ImageStore:
         self._pins.retain(set(owners))
 
     def usage(self) -> Usage:
-        with self._lock:
+        with self.lock:
             blobs = [self.content.size(digest) for digest in self.content.digests()]
             layers = [self.layers.info(chain) for chain in self.layers.chains()]
         return Usage(
@@ -258,21 +266,21 @@ class ImageStore:
 
     def settle(self) -> None:
         """Writes the layers to disk for good. Slow on a busy disk: call it after an image came in, not before."""
-        with self._lock:
+        with self.lock:
             unsettled = [chain for chain in self.layers.chains() if self.layers.info(chain).boot]
         if unsettled:
             os.sync()
             for chain in unsettled:
-                with self._lock:
+                with self.lock:
                     if self.layers.has(chain):
                         self.layers.settle(chain)
 
     def collect(self) -> None:
         """Removes blobs and layers that no image, lease or pin needs."""
-        with self._lock:
+        with self.lock:
             blobs = {digest for record in self._records.values() for digest in record.blobs}
             chains = {chain for record in self._records.values() for chain in record.chains} | self._pins.chains()
-            for lease in self._leases:
+            for lease in list(self._leases):
                 blobs |= lease.blobs
                 chains |= lease.chains
             for digest in list(self.content.digests()):
@@ -317,44 +325,53 @@ class ImageStore:
     def _replace(self, records: dict[str, Record]) -> None:
         replace_file(self.home / "index.json", msgspec.json.encode(IndexFile(1, records)))
         self._records = records
-        self._images.clear()
+        for key in list(self._images):
+            if key not in records:
+                self._images.pop(key, None)
 
-    def _find(self, name: str) -> Record | None:
-        if record := self._records.get(name) or self._records.get(f"sha256:{name}"):
-            return record
+    def _image(self, record: Record) -> Image | None:
+        """What a record says, or None if the image is being removed right now."""
+        known = self._images.get(record.id)
+        if known is not None and known[0] is record:
+            return known[1]
         try:
-            wanted: Reference | None = parse(name)
-        except InvalidReference:
-            wanted = None
-        if wanted is not None:
-            for record in self._records.values():
-                if str(wanted) in (record.digests if wanted.digest else record.references):
-                    return record
-        prefix = name.removeprefix("sha256:")
-        if len(prefix) >= ID_PREFIX_MIN:
-            found = [key for key in self._records if key.startswith(f"sha256:{prefix}")]
-            if len(found) == 1:
-                return self._records[found[0]]
-        return None
-
-    def _image(self, record: Record) -> Image:
-        image = self._images.get(record.id)
-        if image is None:
             data = self.content.read(record.id, limit_bytes=CONFIG_LIMIT_BYTES)
             # overlayfs does not look whether the root of a layer is opaque, so layers below such a one are left out.
             opaque = [depth for depth, chain in enumerate(record.chains) if self.layers.info(chain).opaque]
-            visible = record.chains[max(opaque, default=0) :]
-            image = self._images[record.id] = Image(
-                id=record.id,
-                references=list(record.references),
-                digests=list(record.digests),
-                config=msgspec.json.decode(data, type=dict[str, Any]),
-                layers=tuple(self.layers.path(chain) for chain in visible),
-                size=record.size,
-                manifest=record.manifest,
-                chains=tuple(record.chains),
-            )
+        except (NotFound, FileNotFoundError):
+            return None
+        visible = record.chains[max(opaque, default=0) :]
+        image = Image(
+            id=record.id,
+            references=list(record.references),
+            digests=list(record.digests),
+            config=msgspec.json.decode(data, type=dict[str, Any]),
+            layers=tuple(self.layers.path(chain) for chain in visible),
+            size=record.size,
+            manifest=record.manifest,
+            chains=tuple(record.chains),
+        )
+        self._images[record.id] = (record, image)
         return image
+
+
+def _find(records: dict[str, Record], name: str) -> Record | None:
+    if record := records.get(name) or records.get(f"sha256:{name}"):
+        return record
+    try:
+        wanted: Reference | None = parse(name)
+    except InvalidReference:
+        wanted = None
+    if wanted is not None:
+        for record in records.values():
+            if str(wanted) in (record.digests if wanted.digest else record.references):
+                return record
+    prefix = name.removeprefix("sha256:")
+    if len(prefix) >= ID_PREFIX_MIN:
+        found = [key for key in records if key.startswith(f"sha256:{prefix}")]
+        if len(found) == 1:
+            return records[found[0]]
+    return None
 
 
 def _union(first: list[str], second: list[str]) -> list[str]:

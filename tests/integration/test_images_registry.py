@@ -241,6 +241,12 @@ async def test_status_is_the_same_by_every_name(node, registry, pushed, busybox)
     assert info["imageSpec"]["config"]["Cmd"] == ["/bin/sh"]
     assert await node.list() == await node.list(f"{pushed}:v2") == [answers[0].image]
     assert await node.list("missing") == []
+    for name in ("missing", "sha256:" + "0" * 64, "0" * 64):
+        assert not (await node.status(name)).HasField("image")
+    for name in ("", "Not A Name"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await node.status(name)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_removing_one_tag_removes_the_image(node, pushed):

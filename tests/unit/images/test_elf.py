@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.images import elf
 from runtime.images.elf import closure, configured_directories, parse_elf
 
 PROGRAMS = [path for name in ("ls", "bash", "git", "perl", "openssl", "tar") if (path := shutil.which(name))]
@@ -62,9 +63,9 @@ def test_32_bits_and_big_endian(tmp_path):
     data = (header.ljust(52, b"\0") + load + second).ljust(160, b"\0") + dynamic
     path = tmp_path / "object"
     path.write_bytes(data.ljust(200, b"\0") + strings + bytes(300))
-    elf = parse_elf(path)
-    assert (elf.kind.bits, elf.kind.order, elf.kind.machine) == (32, ">", 20)
-    assert elf.needed == ("libfoo.so",) and elf.runpath == ("$ORIGIN/lib",)
+    found = parse_elf(path)
+    assert (found.kind.bits, found.kind.order, found.kind.machine) == (32, ">", 20)
+    assert found.needed == ("libfoo.so",) and found.runpath == ("$ORIGIN/lib",)
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libfoo.so").write_bytes(path.read_bytes())
     assert closure(str(path)).files == [str(tmp_path / "lib" / "libfoo.so")]
@@ -77,3 +78,18 @@ def test_ld_so_conf(tmp_path):
     (tmp_path / "ld.so.conf").write_text("/first\ninclude conf.d/*.conf\nrelative\n")
     found = list(configured_directories(str(tmp_path / "ld.so.conf")))
     assert found == ["/first", "/a", "/a2", "/b"]
+
+
+def test_a_directory_that_only_the_cache_knows(tmp_path, monkeypatch):
+    bash = shutil.which("bash")
+    name = next(name for name in parse_elf(bash).needed if not name.startswith("libc."))
+    odd = name[:3] + "X" + name[4:]
+    program = tmp_path / "program"
+    program.write_bytes(Path(bash).read_bytes().replace(name.encode() + b"\0", odd.encode() + b"\0"))
+    (tmp_path / "odd").mkdir()
+    found = next(file for file in closure(bash).files if os.path.basename(file) == name)
+    shutil.copy(found, tmp_path / "odd" / odd)
+    assert closure(str(program)).missing == [odd]
+    monkeypatch.setattr(elf, "configured_directories", lambda: iter([str(tmp_path / "odd")]))
+    again = closure(str(program))
+    assert again.missing == [] and again.directories == {str(tmp_path / "odd")}

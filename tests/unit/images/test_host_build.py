@@ -55,6 +55,24 @@ def test_python_runs_with_its_library(python, name):
     assert (done.stdout.strip(), done.stderr) == (sys.version, "")
 
 
+PYTHONS = sorted({hostpython.running_python(), os.path.realpath("/usr/bin/python3")} - {"/usr/bin/python3"})
+
+
+@pytest.mark.parametrize("interpreter", PYTHONS)
+def test_a_script_brings_python_with_its_library(store, tmp_path, interpreter):
+    """Whatever Python the script names: without its library an interpreter is of no use."""
+    script = program(tmp_path / "script", f"#!{interpreter}\nimport json, sys\nprint(json.dumps(sys.argv))\n")
+    done = inside(build_from_host(store, [script], "app").image, script)
+    assert (done.stdout, done.stderr) == (f'["{script}"]\n', "")
+
+
+def test_shims_are_not_programs(tmp_path, monkeypatch):
+    (tmp_path / "shims").mkdir()
+    program(tmp_path / "shims" / "ls", "#!/bin/sh\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/shims:{os.environ['PATH']}")
+    assert find_program("ls") == shutil.which("ls", path=os.environ["PATH"].split(":", 1)[1])
+
+
 def test_python_serves_any_user_and_looks_up_names(python):
     code = "import os, pwd, threading; t = threading.Thread(target=print, args=(pwd.getpwuid(os.getuid()).pw_name,)); \
             t.start(); t.join()"

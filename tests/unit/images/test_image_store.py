@@ -14,7 +14,7 @@ from runtime.images.archive import import_archive
 from runtime.images.errors import Conflict, Exhausted, ImageError, InvalidContent, InvalidReference, NotFound
 from runtime.images.store import ImageStore
 from runtime.images.unpack import Limits
-from tests.unit.images.parts import Picture, directory, entry, layer, simple, stream
+from tests.unit.images.parts import Picture, digest, directory, entry, layer, simple, stream
 
 pytestmark = pytest.mark.root
 
@@ -156,11 +156,64 @@ def test_a_pinned_image_comes_back_without_unpacking(store):
 
 def test_leases_keep_what_no_image_names_yet(store):
     with store.lease() as lease:
-        digest = store.content.put(b"early", keep=lease.blobs)
+        name = store.content.put(b"early", keep=lease.keep)
         store.collect()
-        assert store.content.has(digest)
+        assert store.content.has(name)
     store.collect()
-    assert not store.content.has(digest)
+    assert not store.content.has(name)
+
+
+def test_collecting_while_blobs_come_in(store):
+    """Whoever keeps a blob and then finds or writes it still has it afterwards, however the collector runs."""
+    done = threading.Event()
+
+    def collect():
+        while not done.is_set():
+            store.collect()
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+    try:
+        for number in range(400):
+            data = b"%d" % (number % 3)
+            with store.lease() as lease:
+                there = lease.keep(digest(data))
+                if not there:
+                    store.content.put(data, keep=lease.keep)
+                assert store.content.read(digest(data), limit_bytes=10) == data
+    finally:
+        done.set()
+        collector.join()
+
+
+def test_readers_do_not_wait_for_writers(store):
+    image = add(store, simple(), "app:v1")
+    results = []
+
+    def read():
+        store.pin(image.id, "c")
+        results.append((store.resolve("app:v1"), store.images()))
+        store.unpin("c")
+
+    with store.lock:
+        reader = threading.Thread(target=read)
+        reader.start()
+        reader.join(10)
+        assert results == [(image, [image])]
+
+
+def test_a_pin_that_loses_against_a_removal(store, monkeypatch):
+    image = add(store, simple(), "app:v1")
+    write = store._pins.add
+
+    def late(owner, chains):
+        store.remove("app:v1")
+        write(owner, chains)
+
+    monkeypatch.setattr(store._pins, "add", late)
+    with pytest.raises(NotFound):
+        store.pin(image.id, "c")
+    assert os.listdir(store.home / "pins") == []
 
 
 def test_usage(store):
@@ -191,9 +244,9 @@ def test_a_config_of_another_image_is_refused(store):
     forged = json.dumps(document).encode()
     with store.lease() as lease:
         for data in (*picture.blobs.values(), *other.blobs.values(), forged):
-            digest = store.content.put(data, keep=lease.blobs)
+            name = store.content.put(data, keep=lease.keep)
         with pytest.raises(InvalidContent, match="configuration promises"):
-            store.assemble(lease, digest)
+            store.assemble(lease, name)
     store.collect()
     assert on_disk(store) == ([], [], [])
 
@@ -204,9 +257,9 @@ def test_sizes_in_the_manifest_must_be_true(store):
     document["layers"][0]["size"] += 1
     with store.lease() as lease:
         for data in (*picture.blobs.values(), json.dumps(document).encode()):
-            digest = store.content.put(data, keep=lease.blobs)
+            name = store.content.put(data, keep=lease.keep)
         with pytest.raises(InvalidContent, match="the manifest says"):
-            store.assemble(lease, digest)
+            store.assemble(lease, name)
 
 
 def test_unpacking_at_once_from_many_threads(store):
