@@ -81,7 +81,9 @@ class HttpServer:
     async def start(self) -> None:
         """Listen. Raises PortTaken naming the address when it is in use."""
         loop = asyncio.get_running_loop()
-        self._web = web.Server(self._serve, handler_cancellation=True, access_log=None, keepalive_timeout=3600.0)
+        self._web = web.Server(
+            self._serve, handler_cancellation=True, access_log=None, keepalive_timeout=3600.0, lingering_time=1.0
+        )
         if self._unix_path:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._unix_path)

@@ -46,14 +46,15 @@ PROGRAMS = {
 
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
+mkdir -p /newroot
 mount -t devtmpfs dev /dev
 for module in $(cat /modules/order); do insmod /modules/$module; done
 while [ ! -b /dev/vda ] || [ ! -b /dev/vdb ]; do sleep 0.05; done
-mount -t ext4 -o rw,noatime /dev/vda /root || exec sh
-mkdir -p /root/pyctl
-tar -xf /dev/vdb -C /root/pyctl
-mount --move /dev /root/dev
-exec switch_root /root /usr/bin/python3 /pyctl/tests/vm/guest.py
+mount -t ext4 -o rw,noatime /dev/vda /newroot || exec sh
+mkdir -p /newroot/pyctl
+tar -xf /dev/vdb -C /newroot/pyctl
+mount --move /dev /newroot/dev
+exec switch_root /newroot /usr/bin/python3 /pyctl/tests/vm/guest.py
 """
 
 
