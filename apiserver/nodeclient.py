@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from componentbase.http import Headers, Request, Response
+
+from .handlers.streams import OwningStream
 
 CONNECT_SECONDS = 10.0
 HEAD_LIMIT_BYTES = 1 << 16
@@ -37,7 +39,7 @@ class TlsNodeConnector:
             raise
         if status == 101:
             return Response(status, headers, connection=connection)
-        return Response(status, headers, _body(reader, connection, headers))
+        return Response(status, headers, OwningStream(_body(reader, connection, headers), connection.close))
 
     async def close(self) -> None:
         """Nothing is kept between requests."""
@@ -85,7 +87,6 @@ async def _send(connection: _Connection, host: str, request: Request) -> None:
     headers = {"host": host, **request.headers}
     if not request.wants_upgrade:
         headers["connection"] = "close"
-    whole = isinstance(request.body, bytes)
     if isinstance(request.body, bytes):
         if request.body or request.method not in ("GET", "HEAD"):
             headers["content-length"] = str(len(request.body))
@@ -97,7 +98,6 @@ async def _send(connection: _Connection, host: str, request: Request) -> None:
         if request.body:
             await connection.write(request.body)
         return
-    assert not whole
     async for chunk in request.body:
         if chunk:
             await connection.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
@@ -113,7 +113,7 @@ def _parse_head(head: bytes) -> tuple[int, Headers]:
     return int(rest[:3]), Headers((name.strip(), value.strip()) for name, _, value in pairs)
 
 
-async def _body(reader: asyncio.StreamReader, connection: _Connection, headers: Headers) -> AsyncIterator[bytes]:
+async def _body(reader: asyncio.StreamReader, connection: _Connection, headers: Headers) -> AsyncGenerator[bytes, None]:
     """The answer's body as it comes: by its length, by chunks, or to the end of the stream."""
     try:
         if "chunked" in headers.tokens("transfer-encoding"):

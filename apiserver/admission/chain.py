@@ -1,7 +1,7 @@
 """Admission: plugins that may change an object (`mutate`) or refuse it (`validate`) before it is stored.
 
-All mutating plugins run, then defaulting and the kind's own validation, then all validating plugins. A plugin raises a
-`StatusError` to refuse. Plugins are asked in the order of the chain; each says in its own file what it is for.
+After defaulting all mutating plugins run, then the kind's own validation, then all validating plugins. A plugin raises
+a `StatusError` to refuse. Plugins are asked in the order of the chain; each says in its own file what it is for.
 """
 
 from __future__ import annotations

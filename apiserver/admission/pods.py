@@ -56,9 +56,11 @@ class Priority(Plugin):
         spec = obj.spec
         if spec.priorityClassName and spec.priorityClassName not in PRIORITY_CLASSES:
             raise attributes.forbidden(f"no PriorityClass with name {spec.priorityClassName} was found")
+        if spec.priority is None:
+            return
         given, spec.priority = spec.priority, None
         attributes.kind.admit(obj)
-        if given is not None and given != spec.priority:
+        if given != spec.priority:
             raise attributes.forbidden(
                 f"the integer value of priority ({given}) must not be provided in pod spec; "
                 f"priority admission controller computed {spec.priority} from the given PriorityClass name"

@@ -46,7 +46,7 @@ def unsupported(accepted: tuple[str, ...]) -> UnsupportedMediaType:
 
 
 async def read_object(request: Request, kind: Kind, writer: Writer) -> Any:
-    """The object in the body, with its defaults. BadRequest names what cannot be read."""
+    """The object in the body, without defaults yet. BadRequest names what cannot be read."""
     media_type = readable_type(request)
     data = await raw_body(request)
     if not data.strip():
@@ -62,7 +62,6 @@ async def read_object(request: Request, kind: Kind, writer: Writer) -> Any:
                 f"({kind.api_version})"
             )
         raise BadRequest(f"the kind in the data ({obj.kind}) does not match the expected kind ({kind.kind})")
-    kind.default(obj)
     return obj
 
 

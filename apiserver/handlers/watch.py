@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 
 from apimachinery import codec
@@ -16,6 +16,7 @@ from . import list_options, tables
 from .context import Context, Target
 from .list_options import ListOptions
 from .media import choose_form
+from .streams import OwningStream
 
 # A watch without timeoutSeconds lasts 30 to 60 minutes, so that clients do not come back all at once.
 SHORTEST_SECONDS = 1800.0
@@ -45,7 +46,7 @@ async def handle(context: Context, target: Target, request: Request) -> Response
         watcher = await _open(context, target, options)
     except TooOld as error:
         return Response(200, headers, _only(_error(Expired(str(error)))))
-    return Response(200, headers, _stream(context, target, options, watcher, shown))
+    return Response(200, headers, OwningStream(_stream(context, target, options, watcher, shown), watcher.close))
 
 
 async def _open(context: Context, target: Target, options: ListOptions) -> Watcher:
@@ -68,7 +69,7 @@ async def _only(line: bytes) -> AsyncIterator[bytes]:
 
 async def _stream(
     context: Context, target: Target, options: ListOptions, watcher: Watcher, shown: Shown
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     clock = context.clock
     started = clock.monotonic()
     lasting = float(options.timeout_seconds) or context.identities.between(SHORTEST_SECONDS, 2 * SHORTEST_SECONDS)

@@ -94,7 +94,7 @@ class Registry:
     # ---- create
 
     async def create(self, kind: Kind, namespace: str, obj: Any, writer: Writer) -> Saved:
-        """Store a new object, already decoded and defaulted."""
+        """Store a new object."""
         await self.cacher.fresh()
         meta = obj.metadata
         self._place(kind, namespace, obj)
@@ -134,8 +134,8 @@ class Registry:
 
     async def _admit_new(self, kind: Kind, namespace: str, obj: Any, writer: Writer) -> None:
         attributes = self._attributes("CREATE", kind, namespace, obj.metadata.name, "", writer)
-        await self._admission.mutate(attributes, obj, None)
         kind.default(obj)
+        await self._admission.mutate(attributes, obj, None)
         kind.prepare_create(obj)
         self._refuse(kind, obj, kind.causes_on_create(obj))
         await self._admission.validate(attributes, obj, None)
@@ -183,8 +183,8 @@ class Registry:
         if subresource != "binding":
             _keep_other_half(kind, new, old, subresource)
         attributes = self._attributes("UPDATE", kind, namespace, name, subresource, writer)
-        await self._admission.mutate(attributes, new, old)
         kind.default(new)
+        await self._admission.mutate(attributes, new, old)
         if subresource in ("", "status"):
             kind.prepare_update(new, old)
         if kind.has_generation and new.spec != old.spec:

@@ -236,3 +236,17 @@ async def test_pods_get_account_priority_and_tolerations(client):
     assert own.status == 403
     system = await client.post(client.PODS, client.pod("b", priorityClassName="system-node-critical"))
     assert system["spec"]["priority"] == 2_000_001_000
+
+
+async def test_kinds_with_rules_of_their_own(client):
+    namespace = await client.post("/api/v1/namespaces", {"metadata": {"name": "ns"}, "status": {"phase": "Odd"}})
+    assert namespace["metadata"]["labels"] == {"kubernetes.io/metadata.name": "ns"}
+    assert (namespace["spec"], namespace["status"]) == ({"finalizers": ["kubernetes"]}, {"phase": "Active"})
+    secret = {"metadata": {"name": "s"}, "stringData": {"a": "b"}}
+    made = await client.post("/api/v1/namespaces/default/secrets", secret)
+    assert (made["data"], made["type"], "stringData" in made) == ({"a": "Yg=="}, "Opaque", False)
+    node = {"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "2"}}}
+    assert (await client.post(client.NODES, node))["status"]["capacity"] == {"cpu": "2"}
+    frozen = await client.post(client.CONFIG_MAPS, {**client.config_map("c", {"a": "1"}), "immutable": True})
+    frozen["data"]["a"] = "2"
+    assert (await client.send("PUT", client.CONFIG_MAPS + "/c", frozen)).status == 422

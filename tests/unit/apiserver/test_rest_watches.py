@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from apimachinery.kinds.pod import KIND as POD
 from apiserver.cacher import resource, watcher
 from apiserver.handlers.watch import INITIAL_EVENTS_END
 
@@ -203,3 +204,18 @@ async def test_stopping_the_server_ends_watches(client, app):
 async def test_watches_that_contradict_themselves(client, query):
     answer = await client.send("GET", client.CONFIG_MAPS, watch="true", **query)
     assert (answer.status, answer.reason) == (422, "Invalid")
+
+
+async def test_a_client_that_leaves_leaves_nothing_behind(client, app):
+    cache = app._cacher.of(POD)
+    for started in (False, True):
+        for query in ({}, {"fieldSelector": "spec.nodeName=n1"}):
+            response = await client.raw("GET", client.PODS, watch="true", **query)
+            assert len(cache._watchers) + len(cache._by_value) == 1
+            if started:
+                waiting = asyncio.ensure_future(anext(response.body))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+            await response.body.aclose()
+            assert not cache._watchers and not cache._by_value
