@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import ssl
 
 import pytest
@@ -102,8 +103,9 @@ def test_strangers_are_refused(run, tmp_path):
         tls = client_context(ours.certificate_path, stranger.certificate, stranger.key)
         with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=tls)
-            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            await reader.readexactly(1)
+            with contextlib.closing(writer):
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await reader.readexactly(1)
         await server.stop(0.1)
 
     run(main())
