@@ -1,9 +1,9 @@
 """Makes a file durable without stopping the event loop: `fdatasync` started here, finished by a callback.
 
 A thread would do, but for the interpreter lock: beside a busy event loop, which lets go of it for microseconds at a
-time, a thread waits tens of milliseconds to get it back (measured: 20 ms to begin and 20 ms to report). So the kernel
-does it by itself: asynchronous I/O (`io_submit`, IOCB_CMD_FDSYNC, Linux 4.18), reported through an eventfd, which the
-loop watches like a socket. Where that is not to be had the thread serves.
+time, a thread may wait tens of milliseconds to get it back (`bench/store_writes.py`). So the kernel does it by itself:
+asynchronous I/O (`io_submit`, IOCB_CMD_FDSYNC, Linux 4.18), reported through an eventfd, which the loop watches like a
+socket. Where that is not to be had the thread serves.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 import pytest
 
+from apimachinery.scheme import SCHEME
+from apiserver.handlers.discovery import SUBRESOURCES
+from apiserver.handlers.router import BY_SUBRESOURCE
+
 V2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 V2BETA1 = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
 
@@ -167,3 +171,9 @@ async def test_without_certificates_no_agent_is_reached(client):
     await client.patch(client.NODES + "/n1/status", {"status": status})
     answer = await client.send("GET", "/api/v1/nodes/n1/proxy/healthz")
     assert answer.status == 500 and "was not given a certificate" in answer.message
+
+
+def test_what_is_advertised_is_served():
+    for kind in SCHEME.kinds:
+        for subresource in kind.subresources:
+            assert set(SUBRESOURCES[subresource].verbs) <= set(BY_SUBRESOURCE[subresource]), (kind.plural, subresource)
