@@ -286,6 +286,10 @@ class Agent:
     def resolv_conf(self) -> str:
         return self._surroundings.resolv_conf()
 
+    def images_changed(self) -> None:
+        """The node's list of images may be out of date."""
+        self._keeper.look_soon()
+
     async def registered(self) -> None:
         """Returns when the API server has the node."""
         await self._keeper.registered.wait()

@@ -111,7 +111,7 @@ class GrpcCRI:
             async for event in self._runtime.GetContainerEvents(cri.GetEventsRequest()):
                 yield event
         except grpc.aio.AioRpcError as error:
-            raise _translate(error) from error
+            raise translate(error) from error
 
     async def reopen_container_log(self, container_id: str) -> None:
         await _call(self._runtime.ReopenContainerLog, cri.ReopenContainerLogRequest(container_id=container_id))
@@ -165,9 +165,10 @@ async def _call(method: Any, request: Any, timeout_seconds: float | None = CALL_
     try:
         return await method(request, timeout=timeout_seconds)
     except grpc.aio.AioRpcError as error:
-        raise _translate(error) from error
+        raise translate(error) from error
 
 
-def _translate(error: grpc.aio.AioRpcError) -> CRIError:
+def translate(error: grpc.aio.AioRpcError) -> CRIError:
+    """A gRPC failure as the seam's own error."""
     message = error.details() or error.code().name
     return RuntimeAway(message) if error.code() in AWAY else CRIError(error.code().name, message)

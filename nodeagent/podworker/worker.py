@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from apimachinery.kinds.pod import Pod, PodStatus
 from apimachinery.meta import ObjectReference
 from componentbase.clock import Clock
@@ -198,6 +200,10 @@ class PodWorker:
             await self.services.volumes.prepare(self.pod, self.place)
         except Exception as error:
             log.warning("pod %s: volumes are not refreshed: %s", self.key, error)
+
+    def current(self) -> Pod:
+        """The API object with the status as it is now."""
+        return msgspec.structs.replace(self.pod, status=self._status(self.pod.status))
 
     def record(self, type: str, reason: str, message: str, container: str = "") -> None:
         """Tell the user what happened to the pod or to one of its containers."""

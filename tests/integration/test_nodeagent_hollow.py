@@ -39,7 +39,9 @@ class Cluster:
         annotations = fields.pop("annotations", {})
         containers = fields.pop("containers", None) or [Container(name="c", image="busybox:1")]
         meta = ObjectMeta(name=name, namespace="default", annotations=annotations)
-        return await self.client.create(Pod(metadata=meta, spec=PodSpec(containers=containers, nodeName=node, **fields)))
+        return await self.client.create(
+            Pod(metadata=meta, spec=PodSpec(containers=containers, nodeName=node, **fields))
+        )
 
     async def until(self, name: str, holds: Callable[[Pod], bool], seconds: float = 60.0) -> Pod:
         """Wait for the pod to be so, in virtual time."""
@@ -89,6 +91,12 @@ def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     return run
 
 
+def waiting(pod: Pod) -> str:
+    """Why the first container waits."""
+    statuses = pod.status.containerStatuses
+    return statuses[0].state.waiting.reason if statuses and statuses[0].state.waiting else ""
+
+
 def running(pod: Pod) -> bool:
     return pod.status.phase == "Running" and all(each.ready for each in pod.status.containerStatuses)
 
@@ -136,8 +144,7 @@ async def test_exit_crash_loop_and_completion() -> None:
         await c.create("loop", annotations={RUN_SECONDS: "1", EXIT_CODE: "3"})
         done = await c.until("once", lambda pod: pod.status.phase == "Succeeded", 8)
         assert done.status.containerStatuses[0].state.terminated.reason == "Completed"
-        loop = await c.until("loop", lambda pod: pod.status.containerStatuses[0].state.waiting is not None
-                             and pod.status.containerStatuses[0].state.waiting.reason == "CrashLoopBackOff")  # fmt: skip
+        loop = await c.until("loop", lambda pod: waiting(pod) == "CrashLoopBackOff")
         assert loop.status.containerStatuses[0].lastState.terminated.exitCode == 3
         loop = await c.until("loop", lambda pod: pod.status.containerStatuses[0].restartCount >= 3, 60)
         assert loop.status.phase == "Running"
@@ -148,10 +155,8 @@ async def test_an_image_that_does_not_exist() -> None:
     async with cluster() as c:
         c.nodes.runtimes["hollow-0000"].missing.add("nope:1")
         await c.create(containers=[Container(name="c", image="nope:1")])
-        seen = []
-        await c.until("p", lambda pod: bool(pod.status.containerStatuses) and (
-            seen.append(pod.status.containerStatuses[0].state.waiting.reason) or seen[-1] == "ImagePullBackOff"), 20)  # fmt: skip
-        assert "ErrImagePull" in seen
+        await c.until("p", lambda pod: waiting(pod) == "ErrImagePull", 5)
+        await c.until("p", lambda pod: waiting(pod) == "ImagePullBackOff", 5)
         events = await c.client.list(Event, "default")
         assert 'Failed to pull image "nope:1": nope:1: not found' in {each.message for each in events.items}
 
@@ -177,8 +182,8 @@ async def test_a_runtime_that_is_away_costs_no_container_and_makes_the_node_not_
         await c.until("q", running, 10)
         await c.clock.sleep(1)
         assert await ready() == "True"
-        assert c.pods.items["default/p"].status.containerStatuses[0].restartCount == 0
-        assert c.pods.items["default/p"].status.containerStatuses[0].containerID == pod.status.containerStatuses[0].containerID
+        after = c.pods.items["default/p"].status.containerStatuses[0]
+        assert (after.restartCount, after.containerID) == (0, pod.status.containerStatuses[0].containerID)
 
 
 @virtually
