@@ -76,7 +76,7 @@ class Sandbox:
     async def run(self) -> None:
         """Everything that RunPodSandbox promises; undone if any of it fails."""
         own = spec.namespaces(self.config)
-        spec.refuse_user_namespace(self.config.linux.security_context.namespace_options)
+        spec.refuse_unsupported_sandbox(self.config)
         podfiles.checked_hostname(self.hostname)
         order = {
             "sandbox": self.id,

@@ -156,6 +156,17 @@ def refuse_unsupported(config: cri.ContainerConfig) -> None:
             raise InvalidArgument(f"{mount.container_path}: recursive_read_only needs readonly and private propagation")
 
 
+def refuse_unsupported_sandbox(config: cri.PodSandboxConfig) -> None:
+    """Raise for what is asked of a sandbox and not done."""
+    refuse_user_namespace(config.linux.security_context.namespace_options)
+    if config.linux.security_context.namespace_options.network != cri.NamespaceMode.NODE:
+        for port in config.port_mappings:
+            if port.host_port:
+                raise Unimplemented(
+                    f"host port {port.host_port} is not supported: use hostNetwork or the pod's address"
+                )
+
+
 def refuse_user_namespace(options: cri.NamespaceOption) -> None:
     if options.HasField("userns_options") and options.userns_options.mode == cri.NamespaceMode.POD:
         raise Unimplemented("user namespaces are not supported: set hostUsers to true or leave it out")

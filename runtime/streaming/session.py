@@ -52,6 +52,7 @@ class Session:
         self._outputs = outputs
         self._stdin = stdin
         self._terminal = terminal
+        self._sending = asyncio.Lock()
 
     async def run(self, ended: Awaitable[int], on_client_gone: Callable[[], Awaitable[None]]) -> None:
         """Carry bytes until the process has ended or the client is gone."""
@@ -61,7 +62,6 @@ class Session:
         try:
             await asyncio.wait({ending, listening}, return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
-                await on_client_gone()
                 return
             if carrying:
                 await asyncio.wait(carrying, timeout=_DRAIN_SECONDS)
@@ -70,6 +70,9 @@ class Session:
                 await self._send(websocket.ERROR, status(code))
                 await self._socket.close()
         finally:
+            # Also when the server cancels us because the connection broke.
+            if not ending.done():
+                await on_client_gone()
             for task in (*carrying, listening, ending):
                 task.cancel()
             await asyncio.gather(*carrying, listening, ending, return_exceptions=True)
@@ -78,7 +81,8 @@ class Session:
                     end.close()
 
     async def _send(self, channel: int, data: bytes) -> None:
-        await self._socket.send(bytes((channel,)) + data)
+        async with self._sending:
+            await self._socket.send(bytes((channel,)) + data)
 
     async def _carry(self, channel: int, reader: FdReader) -> None:
         with contextlib.suppress(ConnectionError):

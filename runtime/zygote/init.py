@@ -99,7 +99,7 @@ def container(kernel: Kernel, channel: socket.socket, spec: Message, named: dict
         _new_keyring(kernel, spec["id"])
     os.setsid()
     _set_standard_streams(named, terminal, null, identity)
-    close_all_but(kernel, [channel.fileno()])
+    close_all_but(kernel, [channel.fileno(), *(terminal[:1] if terminal else ())])
     created = {"uid": identity.uid, "gid": identity.gid, "groups": identity.groups, "home": identity.home}
     protocol.send(channel, {"created": created}, [terminal[0]] if terminal else [])
     if terminal:
@@ -110,7 +110,9 @@ def container(kernel: Kernel, channel: socket.socket, spec: Message, named: dict
 
 
 def execution(kernel: Kernel, channel: socket.socket, spec: Message, named: dict[str, list[int]]) -> None:
-    """One more process in a running container; its namespaces were joined by `_clone`."""
+    """One more process in a running container; its namespaces were joined by `_clone`, but for this one: with
+    `nsdelegate`, as systemd mounts cgroup v2, nobody gets into a group from inside a namespace that he is not below."""
+    kernel.setns(named["target"][0], c.CLONE_NEWCGROUP)
     os.umask(0)
     os.setsid()
     who = spec["user"]
@@ -125,7 +127,7 @@ def execution(kernel: Kernel, channel: socket.socket, spec: Message, named: dict
     if spec["newKeyring"]:
         _new_keyring(kernel, spec["id"])
     _set_standard_streams(named, terminal, null, identity)
-    close_all_but(kernel, [channel.fileno()])
+    close_all_but(kernel, [channel.fileno(), *(terminal[:1] if terminal else ())])
     protocol.send(channel, {"created": {}}, [terminal[0]] if terminal else [])
     if terminal:
         os.close(terminal[0])

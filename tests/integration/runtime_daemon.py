@@ -17,6 +17,8 @@ import grpc
 from pb.cri.v1 import api_pb2 as cri
 from pb.cri.v1 import api_pb2_grpc
 from pb.pyctl.runtime.v1 import runtime_pb2, runtime_pb2_grpc
+from runtime.linux.constants import CLONE_NEWNET
+from runtime.linux.kernel import RealKernel
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 IMAGE = "test.local/busybox:1"
@@ -35,7 +37,7 @@ def eventually(holds, seconds=20.0):
 class Daemon:
     """`runtime` and `images` are CRI stubs, `extra` our own Images service."""
 
-    def __init__(self, home: pathlib.Path, *options: str) -> None:
+    def __init__(self, home: pathlib.Path, *options: str, share_network: bool = False) -> None:
         self.home = home
         self.root = home / "root"
         self.socket = home / "r.sock"
@@ -44,8 +46,12 @@ class Daemon:
         self.parent = f"/pyctl-test-{os.getpid()}-{next(_NUMBERS)}"
         self.options = options
         # A namespace for the bridge, kept by a sleeping holder so that it outlives a killed daemon.
+        # Tests that connect to the daemon's own port enter it too, by `share_network`.
         self.holder = subprocess.Popen(["unshare", "-n", "sleep", "100000"])
         eventually(lambda: self._namespace("net") != os.readlink("/proc/self/ns/net"))
+        self._home_namespace = os.open("/proc/self/ns/net", os.O_RDONLY) if share_network else -1
+        if share_network:
+            RealKernel().setns(os.open(f"/proc/{self.holder.pid}/ns/net", os.O_RDONLY), CLONE_NEWNET)
         self.inside("ip", "link", "set", "lo", "up")
         self.process = None
         self.channel = None
@@ -111,6 +117,9 @@ class Daemon:
         if self.process is not None and self.process.poll() is None:
             self.kill()
         done = self.cleanup()
+        if self._home_namespace >= 0:
+            RealKernel().setns(self._home_namespace, CLONE_NEWNET)
+            os.close(self._home_namespace)
         self.holder.kill()
         self.holder.wait()
         for mount in pathlib.Path("/sys/fs/cgroup").iterdir():
