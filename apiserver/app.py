@@ -69,10 +69,11 @@ class App:
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = failure(InternalError("an internal error was logged by the API server"))
-        if log.isEnabledFor(logging.DEBUG):
-            seconds = self._clock.monotonic() - started
+        level = logging.WARNING if response.status >= 500 else logging.DEBUG
+        if log.isEnabledFor(level):
+            milliseconds = (self._clock.monotonic() - started) * 1000
             user = request.user.name if request.user else "-"
-            log.debug("%s %s %s %d %.1fms", user, request.method, request.target, response.status, seconds * 1000)
+            log.log(level, "%s %s %s %d %.1fms", user, request.method, request.target, response.status, milliseconds)
         return response
 
     async def _answer(self, request: Request) -> Response:

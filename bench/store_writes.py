@@ -50,9 +50,7 @@ async def latencies_ms(directory: str, sync: type, clients: int, writes: int, *,
     if spinning is not None:
         spinning.cancel()
     await store.close()
-    print(
-        f"  {sync.__name__}, {clients} clients, {'busy' if busy else 'idle'} loop: {len(samples) / seconds:,.0f} writes/s"
-    )
+    print(f"  {sync.__name__}: {len(samples) / seconds:,.0f} writes/s")
     return samples
 
 
