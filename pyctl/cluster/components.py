@@ -102,17 +102,29 @@ def runtime_config(layout: Layout, cluster: Cluster) -> RuntimeConfig:
 
 def nodeagent(layout: Layout, cluster: Cluster) -> Main:
     """The node agent, beside the runtime."""
+    from nodeagent import app
     from nodeagent.config import Config
 
-    from nodeagent import app
-
-    return partial(app.main, Config())
+    return partial(
+        app.main,
+        Config(
+            kubeconfig=layout.component_kubeconfig("node"),
+            node_name=cluster.node_name,
+            cri_endpoint=f"unix://{layout.runtime_socket}",
+            data_dir=layout.data / "nodeagent",
+            cgroup_parent=f"/{layout.name}",
+            pod_cidr=cluster.pod_cidr,
+            port=cluster.ports["nodeagent"],
+            tls_certificate=layout.pki / "node-server.crt",
+            tls_key=layout.pki / "node-server.key",
+            client_ca=layout.pki / "ca.crt",
+        ),
+    )
 
 
 def scheduler(layout: Layout, cluster: Cluster) -> Main:
     """The scheduler."""
-    from scheduler.config import Config
-
     from scheduler import app
+    from scheduler.config import Config
 
     return partial(app.main, Config(kubeconfig=layout.component_kubeconfig("scheduler")))
