@@ -8,12 +8,21 @@ import sys
 
 from pyctl.cluster import layout as layouts
 from pyctl.cluster.layout import Layout
-from pyctl.cluster.supervisor import Supervisor, introduce
+from pyctl.cluster.processes import Identity, end, with_arguments
+from pyctl.cluster.state import read_state
+from pyctl.cluster.supervisor import STOP_SECONDS, Supervisor, introduce
 from pyctl.failure import Failure
 from pyctl.versions import own_version
 
 # Lowered where the host allows it: without its parent, nobody restarts what dies.
 OOM_SCORE = -900
+MODULE = "pyctl.cluster.daemon"
+
+
+def processes(layout: Layout) -> list[Identity]:
+    """The supervisor of this cluster and the components that were forked from it, as /proc tells; this process is left
+    out. What a supervisor had forked and not written down when it was killed is found here alone."""
+    return with_arguments([b"-m", MODULE.encode(), b"--data-dir", os.fsencode(layout.data)])
 
 
 def run(layout: Layout) -> int:
@@ -27,6 +36,8 @@ def run(layout: Layout) -> int:
     if cluster is None:
         raise Failure(f"no cluster in {layout.data}", hint="`pyctl up` makes one")
     introduce("supervisor", OOM_SCORE)
+    known = read_state(layout.run).leftovers
+    end([each for each in processes(layout) if each not in known], grace_seconds=STOP_SECONDS)
     return Supervisor(components.table(layout, cluster), layout.run, layout.logs, own_version()).run()
 
 

@@ -7,9 +7,9 @@
 
     run_virtual(main())
 
-The parts are the deployed ones; only what carries their requests (`HandlerTransport`), what runs the containers (an in-memory
-CRI) and, in a virtual loop, the clock are others. In virtual time the same seed gives the same life, to the last uid and
-placement. A part that fails ends the `async with` with its error. Hollow nodes have no logs and no exec.
+The parts are the deployed ones; only what carries their requests (`HandlerTransport`), what runs the containers (an
+in-memory CRI) and, in a virtual loop, the clock are others. In virtual time the same seed gives the same life, to the
+last uid and placement. A part that fails ends the `async with` with its error. Hollow nodes have no logs and no exec.
 """
 
 from __future__ import annotations

@@ -61,6 +61,23 @@ class Identity:
                 os.close(descriptor)
 
 
+def with_arguments(arguments: list[bytes]) -> list[Identity]:
+    """The processes with just these arguments behind their interpreter and its options, but for this one."""
+    found = []
+    for each in PROC.iterdir():
+        if not each.name.isdigit() or int(each.name) == os.getpid():
+            continue
+        try:
+            words = (each / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        except OSError:
+            continue
+        if words[-len(arguments) :] == arguments:
+            identity = Identity.of(int(each.name))
+            if identity is not None:
+                found.append(identity)
+    return found
+
+
 def boot_id() -> str:
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text().strip()

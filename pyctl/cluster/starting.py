@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyctl
-from pyctl.cluster import health, pki, preflight
+from pyctl.cluster import daemon, health, pki, preflight
 from pyctl.cluster import layout as layouts
 from pyctl.cluster import options as choices
 from pyctl.cluster.layout import Cluster, Layout
@@ -41,8 +41,6 @@ def start(layout: Layout, options: Options, *, seconds: float, say: Say) -> None
 
 def run_here(layout: Layout, options: Options, say: Say) -> int:
     """Be the supervisor, in the foreground, until SIGTERM or Ctrl-C."""
-    from pyctl.cluster import daemon
-
     preflight.check(preflight.Host())
     with locked(layout):
         state = read_state(layout.run)
@@ -115,7 +113,7 @@ def _spawn(layout: Layout) -> subprocess.Popen[bytes]:
     log = open_log(layout.log_file("supervisor"))
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "pyctl.cluster.daemon", "--data-dir", str(layout.data)],
+            [sys.executable, "-P", "-m", daemon.MODULE, "--data-dir", str(layout.data)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -16,8 +16,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from pyctl.cluster import daemon, leftovers, preflight
 from pyctl.cluster import layout as layouts
-from pyctl.cluster import leftovers, preflight
 from pyctl.cluster.layout import Layout
 from pyctl.cluster.processes import end, wait_gone
 from pyctl.cluster.starting import locked
@@ -47,6 +47,7 @@ def stop(layout: Layout, *, grace_seconds: int, purge: bool, say: Say) -> None:
         _end_pods(layout, state, grace_seconds, say)
         _stop_components(layout, state, ["apiserver", "runtime"])
         _stop_supervisor(state)
+        end(daemon.processes(layout), grace_seconds=1.0)
         _clean_host(layout)
         _forget_sockets(layout)
         _require_nothing_left(layout)

@@ -65,11 +65,10 @@ class House:
         return record.process.pid if record.process and record.alive else 0
 
     def close(self) -> None:
-        for process in self.state.leftovers:
-            process.send(signal.SIGKILL)
         for pid in self.started:
+            # A supervisor that is asked ends all its children, also one that it has only just forked.
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGTERM)
                 os.waitpid(pid, 0)
         for process in self.state.leftovers:
             process.send(signal.SIGKILL)
