@@ -174,11 +174,12 @@ class Runtime:
         await sandbox.sweep()
 
     async def _sweep_cgroups(self) -> None:
-        """Groups below our own that belong to nobody."""
-        known = {sandbox.id for sandbox in self.sandboxes()}
-        for name in self.parts.cgroups.children(self.parts.config.cgroup_root):
+        """Groups below our own that belong to nobody: a sandbox may lie deeper, in a group that its caller named."""
+        root = self.parts.config.cgroup_root
+        known = {sandbox.record.cgroup.removeprefix(root).lstrip("/").split("/")[0] for sandbox in self.sandboxes()}
+        for name in self.parts.cgroups.children(root):
             if name not in known:
-                await remove_cgroup(self.parts, f"{self.parts.config.cgroup_root}/{name}")
+                await remove_cgroup(self.parts, f"{root}/{name}")
 
     def disconnect(self) -> None:
         """Let everything run on without us."""
