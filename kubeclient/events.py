@@ -27,7 +27,9 @@ from kubeclient.transport import TransportError
 log = logging.getLogger(__name__)
 
 NORMAL, WARNING = "Normal", "Warning"
-QUEUE_LIMIT = 1000
+QUEUE_LIMIT = 4096
+# Events under way at one time: one after the other they would fall behind a burst of binds.
+SENDERS = 8
 REMEMBERED = 4096
 # client-go's numbers: so many events of one object at once, then one more every five minutes.
 BURST = 25
@@ -76,6 +78,7 @@ class EventRecorder:
         *,
         seed: int | str = 0,
         limit: int = QUEUE_LIMIT,
+        senders: int = SENDERS,
     ) -> None:
         self._client = client
         self._clock = clock
@@ -87,8 +90,11 @@ class EventRecorder:
         self._queue: OrderedDict[Key, _Pending] = OrderedDict()
         self._sent: OrderedDict[Key, _Sent] = OrderedDict()
         self._buckets: OrderedDict[Key, _Bucket] = OrderedDict()
-        self._wake = asyncio.Event()
-        self._backoff = Backoff(0.1, 5.0, seed=f"{seed}/{component}/{host}/events")
+        self._senders = senders
+        # Keys that a sender has in hand: the next occurrence waits for it, or there would be two Event objects.
+        self._in_hand: set[Key] = set()
+        # One token for each key that waits; a token without a key (dropped, or in hand) is simply used up.
+        self._tokens = asyncio.Semaphore(0)
         self.dropped = 0
 
     def event(self, about: Any, type: str, reason: str, message: str) -> None:
@@ -107,22 +113,33 @@ class EventRecorder:
             self._queue.popitem(last=False)
             self._drop("the queue is full")
         self._queue[key] = _Pending(reference, type, reason, message, 1, now, now)
-        self._wake.set()
+        self._tokens.release()
 
     async def run(self) -> None:
         """Send what is queued until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._senders):
+                tasks.create_task(self._send_queued(), name=f"events of {self._component} {number}")
+
+    async def _send_queued(self) -> None:
         while True:
-            while not self._queue:
-                self._wake.clear()
-                await self._wake.wait()
-            key, pending = self._queue.popitem(last=False)
-            await self._send(key, pending)
+            await self._tokens.acquire()
+            key = next((key for key in self._queue if key not in self._in_hand), None)
+            if key is None:
+                continue
+            self._in_hand.add(key)
+            try:
+                await self._send(key, self._queue.pop(key))
+            finally:
+                self._in_hand.discard(key)
+            if key in self._queue:
+                self._tokens.release()
 
     async def _send(self, key: Key, pending: _Pending) -> None:
+        backoff = Backoff(0.1, 5.0, seed=f"{self._seed}/{key}")
         while True:
             try:
                 await self._write(key, pending)
-                self._backoff.reset()
                 return
             except StatusError as error:
                 if error.code not in RETRYABLE_CODES:
@@ -131,7 +148,7 @@ class EventRecorder:
                 log.debug("event for %s waits: %s", pending.reference.name, error)
             except TransportError as error:
                 log.debug("event for %s waits: %s", pending.reference.name, error)
-            await self._clock.sleep(self._backoff.next_seconds())
+            await self._clock.sleep(backoff.next_seconds())
 
     async def _write(self, key: Key, pending: _Pending) -> None:
         sent = self._sent.get(key)
@@ -154,10 +171,12 @@ class EventRecorder:
 
     def _event(self, pending: _Pending, namespace: str) -> Event:
         self._made += 1
-        name = f"{self._component}/{self._host}/{self._seed}/{pending.reference.uid}/{self._made}/{pending.first!r}"
-        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        # Names begin with the time, as client-go's do: kubectl shows events of the same second in the order of names.
+        origin = f"{self._component}/{self._host}/{self._seed}/{pending.reference.uid}/{self._made}"
+        mark = hashlib.blake2b(origin.encode(), digest_size=2).hexdigest()
+        suffix = f"{int(pending.first * 1e9) + self._made:016x}{mark}"
         return Event(
-            metadata=ObjectMeta(name=f"{pending.reference.name}.{digest}", namespace=namespace),
+            metadata=ObjectMeta(name=f"{pending.reference.name}.{suffix}", namespace=namespace),
             involvedObject=pending.reference,
             type=pending.type,
             reason=pending.reason,
