@@ -27,6 +27,7 @@ from nodeagent.logs.files import PodLogs
 from nodeagent.node import NO_PRESSURE, Identity, NodeKeeper, Observation
 from nodeagent.orphans import remove_orphan
 from nodeagent.pleg import EVENTED_RELIST_SECONDS, Pleg, Snapshot
+from nodeagent.podcgroups import PodCgroups
 from nodeagent.podworker import messages as m
 from nodeagent.podworker.effects import EFFECTS, exit_of
 from nodeagent.podworker.worker import PodWorker, Services
@@ -74,7 +75,7 @@ class Agent:
         make_volumes: Callable[[Sources], Volumes],
         *,
         logs: PodLogs,
-        cgroup_parent: str = "",
+        cgroups: PodCgroups,
         seed: int | str = 0,
         pace: Pace | None = None,
     ) -> None:
@@ -84,7 +85,6 @@ class Agent:
         self.runtime = runtime
         self._surroundings = surroundings
         self._clock = clock
-        self._cgroup_parent = cgroup_parent
         self._pace = pace or Pace()
         self._tasks: asyncio.TaskGroup | None = None
         self._found: dict[str, m.Found] = {}
@@ -109,6 +109,7 @@ class Agent:
             sources=sources,
             recorder=self._recorder,
             logs=logs,
+            cgroups=cgroups,
             node=self,
             spawn=self.spawn,
         )
@@ -278,7 +279,7 @@ class Agent:
         return self._runtime_version.partition("://")[0] or "unknown"
 
     def facts(self) -> NodeFacts:
-        return NodeFacts(self.identity.name, self._cgroup_parent, self._memory_bytes)
+        return NodeFacts(self.identity.name, self._memory_bytes)
 
     def allocatable(self) -> dict[str, str]:
         return self._allocatable

@@ -27,6 +27,7 @@ from nodeagent.grpc_cri import GrpcCRI
 from nodeagent.logs.files import PodLogs
 from nodeagent.machine import primary_ip, read_machine
 from nodeagent.node import Identity
+from nodeagent.podcgroups import PodCgroups
 from nodeagent.server.front import Front
 from nodeagent.server.images import ImageRoutes, RuntimeBuilder
 from nodeagent.server.routes import Routes, streams_body
@@ -42,6 +43,7 @@ ELSEWHERE = "192.0.2.1"
 def main(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; 0 then, 1 when the configuration cannot be used."""
     logs.setup("nodeagent", config.log_level)
+    logging.getLogger("grpc").setLevel(logging.WARNING)
     try:
         access = load_kubeconfig(config.kubeconfig)
         prepare_directories(config)
@@ -106,7 +108,7 @@ async def serve(config: Config, access: ClusterAccess, context: ssl.SSLContext |
             ),
             lambda sources: DiskVolumes(config.data_dir / "pods", sources, clock, lambda: capacity().memory_bytes),
             logs=PodLogs(config.data_dir / "logs"),
-            cgroup_parent=config.cgroup_parent,
+            cgroups=PodCgroups(ROOT, config.cgroup_parent),
             seed=config.node_name,
         )
 

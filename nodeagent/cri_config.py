@@ -43,10 +43,9 @@ PROFILES = {
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What the node contributes. cgroup_parent: the cgroup that holds all pods, "" to leave it to the runtime."""
+    """What the node contributes. memory_bytes: its capacity."""
 
     node_name: str
-    cgroup_parent: str = ""
     memory_bytes: int = 0
 
 
@@ -57,9 +56,9 @@ def pod_labels(pod: Pod) -> dict[str, str]:
 
 
 def sandbox_config(
-    pod: Pod, attempt: int, node: NodeFacts, dns: cri.DNSConfig, log_directory: str
+    pod: Pod, attempt: int, node: NodeFacts, dns: cri.DNSConfig, *, log_directory: str, cgroup: str
 ) -> cri.PodSandboxConfig:
-    """The pod's surroundings."""
+    """The pod's surroundings. cgroup: the one to put it into, "" to leave that to the runtime."""
     meta, security = pod.metadata, pod.spec.securityContext or PodSecurityContext()
     ports = [
         cri.PortMapping(
@@ -73,7 +72,7 @@ def sandbox_config(
         if port.hostPort and not pod.spec.hostNetwork
     ]
     linux = cri.LinuxPodSandboxConfig(
-        cgroup_parent=f"{node.cgroup_parent.rstrip('/')}/pod{meta.uid}" if node.cgroup_parent else "",
+        cgroup_parent=cgroup,
         security_context=cri.LinuxSandboxSecurityContext(
             namespace_options=namespaces(pod),
             selinux_options=_selinux(security.seLinuxOptions),

@@ -29,5 +29,6 @@ async def remove_orphan(services: Services, uid: str) -> None:
             meta = sandbox.metadata
             await services.logs.remove_of(meta.namespace, meta.name, meta.uid)
         await services.volumes.remove(uid)
+        services.cgroups.remove(uid)
     except (CRIError, OSError) as error:
         log.warning("what is left of pod %s cannot be removed yet: %s", uid, error)

@@ -58,7 +58,7 @@ class Pleg:
         self._clock = clock
         self._listener = listener
         self._evented_seconds = evented_seconds
-        self._evented = False
+        self._streaming_since: float | None = None
         self._states: dict[str, tuple[int, str]] = {}  # container id: state, pod uid
         self._sandboxes: dict[str, tuple[int, str]] = {}
         self._wake = asyncio.Event()
@@ -75,9 +75,9 @@ class Pleg:
 
     async def _follow(self) -> None:
         while True:
+            self._streaming_since = self._clock.monotonic()
             try:
                 async for event in self._runtime.container_events():
-                    self._evented = True
                     if event.container_event_type == cri.CONTAINER_STOPPED_EVENT:
                         await self._stopped(event)
             except RuntimeAway:
@@ -85,9 +85,10 @@ class Pleg:
             except CRIError as error:
                 if error.code == "UNIMPLEMENTED":
                     log.info("the runtime has no container events: listing every %s s instead", RELIST_SECONDS)
+                    self._streaming_since = None
                     return
                 log.warning("container events: %s", error)
-            self._evented = False
+            self._streaming_since = None
             self.relist_soon()
             await self._clock.sleep(RECONNECT_SECONDS)
 
@@ -120,13 +121,18 @@ class Pleg:
                 self._listener.runtime_health("")
             except CRIError as error:
                 self._listener.runtime_health(error.message)
-            seconds = self._evented_seconds if self._evented else RELIST_SECONDS
+            seconds = self._evented_seconds if self._evented() else RELIST_SECONDS
             try:
                 async with asyncio.timeout(seconds):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
+
+    def _evented(self) -> bool:
+        """Does the stream hold? A refusal comes at once, so one that is a little older was accepted."""
+        since = self._streaming_since
+        return since is not None and self._clock.monotonic() - since >= RELIST_SECONDS / 2
 
     async def relist(self) -> None:
         """Compare what is there with what was there. Raises CRIError."""

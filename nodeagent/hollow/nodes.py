@@ -22,6 +22,7 @@ from nodeagent.hollow.volumes import HollowVolumes
 from nodeagent.logs.files import PodLogs
 from nodeagent.machine import Machine
 from nodeagent.node import Identity
+from nodeagent.podcgroups import PodCgroups
 
 GIB = 1 << 30
 MACHINE = Machine("hollow", "hollow", "hollow", "hollow", "Hollow node", "amd64")
@@ -95,6 +96,7 @@ class HollowNodes:
             Surroundings(capacity=lambda: capacity, allocatable=lambda: capacity),
             lambda sources: HollowVolumes(),
             logs=PodLogs(None),
+            cgroups=PodCgroups(None, ""),
             seed=f"{seed}/{name}",
             pace=pace,
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from apimachinery.kinds.pod import Container, Pod
 from nodeagent.environment import Place
-from nodeagent.volumes.interface import Mount
+from nodeagent.volumes.interface import Mount, VolumeError
 from nodeagent.volumes.manager import kind_of
 
 
@@ -15,7 +15,11 @@ class HollowVolumes:
 
     async def prepare(self, pod: Pod, place: Place) -> None:
         for volume in pod.spec.volumes:
-            kind_of(volume)
+            try:
+                kind_of(volume)
+            except VolumeError as error:
+                text = f'MountVolume.SetUp failed for volume "{volume.name}" : {error}'
+                raise VolumeError(text, permanent=error.permanent) from error
 
     async def mounts(self, pod: Pod, container: Container, env: Mapping[str, str]) -> list[Mount]:
         return []

@@ -64,12 +64,15 @@ class Containers:
         record.wait("", "")
         record.move(Trigger.STARTED)
         self._step.tell("Started", f"Started container {record.name}", record.name)
+        if record.early_exit is not None:
+            self.exited(m.ContainerExited(record.name, record.early_exit))
 
     def start_failed(self, fact: m.StartFailed) -> None:
         record = self.records[fact.container]
         if record.state is not State.STARTING or record.attempt != fact.attempt:
             return
         record.move(Trigger.START_FAILED)
+        record.early_exit = None
         if not fact.quiet:
             record.wait(fact.reason, fact.message)
             self._step.warn("Failed", f"Error: {fact.message}", record.name)
@@ -80,7 +83,11 @@ class Containers:
         record = self.records.get(fact.container)
         if record is None or not record.live or fact.exit.id != record.id:
             return
-        record.exit = fact.exit
+        if record.state is State.STARTING and not fact.failed_start:
+            # The one who starts it will tell soon whether it ran at all: that decides what this exit means.
+            record.early_exit = fact.exit
+            return
+        record.exit, record.early_exit = fact.exit, None
         record.move(Trigger.EXITED)
         if fact.failed_start:
             record.wait(fact.failed_start, fact.exit.message)

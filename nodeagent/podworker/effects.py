@@ -50,9 +50,15 @@ async def persist(work: PodWorker, what: str, action: Callable[[], Awaitable[Non
 
 def pod_sandbox_config(work: PodWorker, attempt: int) -> cri.PodSandboxConfig:
     """The configuration of the pod's sandbox on this node."""
-    node, pod = work.services.node, work.pod
-    dns = dns_config(pod, node.resolv_conf())
-    return sandbox_config(pod, attempt, node.facts(), dns, work.services.logs.directory(pod))
+    services, pod = work.services, work.pod
+    return sandbox_config(
+        pod,
+        attempt,
+        services.node.facts(),
+        dns_config(pod, services.node.resolv_conf()),
+        log_directory=services.logs.directory(pod),
+        cgroup=services.cgroups.path(pod.metadata.uid),
+    )
 
 
 async def prepare_volumes(work: PodWorker, instruction: m.PrepareVolumes) -> None:
@@ -218,10 +224,10 @@ async def _start(work: PodWorker, name: str, attempt: int, identity: str) -> Non
         except CRIError as error:
             refusal = refusal or error.message
             break
-    if status is not None and status.state == cri.CONTAINER_RUNNING:
+    if status is not None and not refusal and status.state in (cri.CONTAINER_RUNNING, cri.CONTAINER_EXITED):
         work.post(m.ContainerStarted(name, attempt, identity, status.started_at / NANO, status.image_ref))
-    elif status is not None and status.state == cri.CONTAINER_EXITED and not refusal:
-        work.post(m.ContainerExited(name, exit_of(work, status)))
+        if status.state == cri.CONTAINER_EXITED:
+            work.post(m.ContainerExited(name, exit_of(work, status)))
     else:
         now = work.services.clock.now()
         code = status.exit_code if status is not None and status.exit_code else START_ERROR_CODE
@@ -287,6 +293,7 @@ async def remove_pod(work: PodWorker, instruction: m.RemovePod) -> None:
             await services.runtime.remove_pod_sandbox(each.id)
         await services.volumes.remove(uid)
         await services.logs.remove_all(work.pod)
+        services.cgroups.remove(uid)
 
     await persist(work, "remove", remove)
     work.post(m.Removed())

@@ -63,6 +63,7 @@ class ContainerRecord:
     exit: Exit | None = None  # of the current attempt
     last_exit: Exit | None = None  # of the one before
     ever_started: bool = False  # in this sandbox
+    early_exit: Exit | None = None  # heard of before the start was
     respawn: bool = False  # stopped by us to be started with a new image
     waiting_reason: str = ""
     waiting_message: str = ""

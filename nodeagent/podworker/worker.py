@@ -25,6 +25,7 @@ from nodeagent.cri_config import NodeFacts
 from nodeagent.environment import Place
 from nodeagent.images import ImageKeeper
 from nodeagent.logs.files import PodLogs
+from nodeagent.podcgroups import PodCgroups
 from nodeagent.podworker import messages as m
 from nodeagent.podworker.machine import PodMachine
 from nodeagent.podworker.reporter import Reporter
@@ -73,6 +74,7 @@ class Services:
     sources: Sources
     recorder: EventRecorder
     logs: PodLogs
+    cgroups: PodCgroups
     node: Node
     spawn: Spawn
 

@@ -50,18 +50,14 @@ class DiskVolumes:
     async def prepare(self, pod: Pod, place: Place) -> None:
         used = {mount.name for each in _containers(pod) for mount in each.volumeMounts}
         for volume in pod.spec.volumes:
-            if volume.name not in used:
-                # Nobody mounts it; but one that could not be mounted is refused all the same.
-                kind_of(volume)
-                continue
             try:
-                await self._prepare_one(volume, pod, place)
+                kind_of(volume)  # one that could not be mounted is refused even if nobody mounts it
+                if volume.name in used:
+                    await self._prepare_one(volume, pod, place)
             except (VolumeError, OSError, ValueError, StatusError, TransportError) as error:
                 permanent = isinstance(error, VolumeError) and error.permanent
-                text = str(error)
-                raise VolumeError(
-                    f'MountVolume.SetUp failed for volume "{volume.name}" : {text}', permanent=permanent
-                ) from error
+                text = f'MountVolume.SetUp failed for volume "{volume.name}" : {error}'
+                raise VolumeError(text, permanent=permanent) from error
 
     async def _prepare_one(self, volume: Volume, pod: Pod, place: Place) -> None:
         kind = kind_of(volume)
@@ -188,7 +184,7 @@ def kind_of(volume: Volume) -> str:
     """The volume's source. Raises VolumeError for one that is not supported here."""
     kind = next((name for name in SOURCES if getattr(volume, name) is not None), "emptyDir")
     if kind not in PLUGINS and kind != "hostPath":
-        raise VolumeError(f'volume "{volume.name}": volumes of type {kind} are not supported', permanent=True)
+        raise VolumeError(f"volumes of type {kind} are not supported", permanent=True)
     return kind
 
 

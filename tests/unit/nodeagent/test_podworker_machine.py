@@ -199,6 +199,17 @@ def test_a_command_that_does_not_exist() -> None:
     assert never.status().containerStatuses[0].state.terminated.reason == "StartError"
 
 
+def test_an_exit_that_is_heard_of_before_the_start_waits_for_it() -> None:
+    bench = Bench(pod(restartPolicy="Never")).setup()
+    bench.tell(m.ImageReady("c", "sha256:1"), m.ContainerCreated("c", 0, "c-0"))
+    exit_ = m.Exit("c-0", 5, "Error", "", NOW, NOW)
+    assert bench.tell(m.ContainerExited("c", exit_)) == []
+    assert bench.state() is State.STARTING
+    bench.tell(m.ContainerStarted("c", 0, "c-0", NOW))
+    assert bench.status().containerStatuses[0].state.terminated.exitCode == 5
+    assert bench.events() == [("Started", "Started container c")]
+
+
 def test_config_error_waits_and_tries_again_with_the_same_number() -> None:
     bench = Bench(pod()).setup()
     bench.tell(m.ImageReady("c", "sha256:1"))
@@ -496,7 +507,7 @@ class World:
                 name = min(self.timers, key=lambda each: self.timers[each])
                 self.now = max(self.now, self.timers.pop(name))
                 self.tell(m.TimerFired(name))
-            case "exit":
+            case "exit":  # also of one whose start is still to be told
                 name = self.draw.draw(st.sampled_from(sorted(self.runs)))
                 identity = self.runs.pop(name)
                 code = self.draw.draw(st.sampled_from((0, 1)))
