@@ -121,7 +121,7 @@ def test_events_wait_for_a_server_that_is_away_and_a_refused_one_is_dropped() ->
         recorder.event(POD, "Normal", "First", "m")
         recorder.event(POD, "Normal", "Second", "m")
 
-    echo, recorder = record(script, Echo(away))
+    echo, recorder = record(script, Echo(away), senders=1)
     assert [each[2]["reason"] for each in echo.sent()] == ["First"] * 5 + ["Second"]
     assert recorder.dropped == 1
 
@@ -146,6 +146,38 @@ def test_one_object_cannot_flood() -> None:
     sent = echo.sent()
     assert len(sent) == 26
     assert sent[-1][1] == "/api/v1/namespaces/default/events"
+
+
+def test_a_burst_is_sent_side_by_side_but_never_the_same_event_twice() -> None:
+    under_way: list[str] = []
+    most = 0
+
+    class Slow(Echo):
+        async def request(self, request: Request) -> Response:
+            nonlocal most
+            body = msgspec.json.decode(request.body)
+            what = body.get("involvedObject", {}).get("name") or request.path.rpartition("/")[2].partition(".")[0]
+            assert what not in under_way
+            under_way.append(what)
+            most = max(most, len(under_way))
+            await asyncio.sleep(1)
+            under_way.remove(what)
+            return await super().request(request)
+
+    async def script(recorder: EventRecorder, clock: VirtualClock) -> None:
+        for _ in range(3):
+            for number in range(20):
+                about = ObjectReference(kind="Pod", namespace="shop", name=f"p{number}", apiVersion="v1")
+                recorder.event(about, "Normal", "R", "m")
+            await clock.sleep(0.5)
+
+    echo, _ = record(script, Slow())
+    assert most == 8
+    counts: dict[str, int] = {}
+    for method, path, body in echo.sent():
+        name = body["metadata"]["name"] if method == "POST" else path.rpartition("/")[2]
+        counts[name] = body["count"]
+    assert list(counts.values()) == [3] * 20
 
 
 def test_names_come_from_the_seed() -> None:
