@@ -127,4 +127,5 @@ def scheduler(layout: Layout, cluster: Cluster) -> Main:
     from scheduler import app
     from scheduler.config import Config
 
+    _load("uvloop", "kubeclient.http_transport", "scheduler.policies.catalog", "scheduler.policies.default")
     return partial(app.main, Config(kubeconfig=layout.component_kubeconfig("scheduler")))

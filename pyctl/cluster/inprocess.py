@@ -30,6 +30,9 @@ from kubeclient.inprocess import HandlerTransport
 from kubeclient.rest import Client
 from nodeagent.hollow.cri import Timing
 from nodeagent.hollow.nodes import HollowNodes, Shape
+from scheduler.app import Scheduler
+from scheduler.framework import Policy
+from scheduler.policies import catalog
 
 __all__ = ["Cluster", "Shape", "Timing", "run_virtual"]
 
@@ -47,12 +50,14 @@ class Cluster:
         seed: int = 0,
         shape: Callable[[int], Shape] = lambda index: Shape(),
         timing: Timing | None = None,
+        policy: Policy | str = "default",
         clock: Clock | None = None,
     ) -> None:
         self._count = nodes
         self._seed = seed
         self._shape = shape
         self._timing = timing
+        self._policy = catalog.load(policy) if isinstance(policy, str) else policy
         self._clock = clock
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
@@ -61,6 +66,7 @@ class Cluster:
         self.clock: Clock
         self.client: Client
         self.nodes: HollowNodes
+        self.scheduler: Scheduler
 
     async def __aenter__(self) -> Cluster:
         self.clock = self._clock or _clock_of_this_loop()
@@ -75,10 +81,12 @@ class Cluster:
             shape=self._shape,
             timing=self._timing,
         )
+        self.scheduler = Scheduler(self.client_for(SCHEDULER), self.clock, self._policy, self._seed)
         await self._tasks.__aenter__()
         try:
             self._start(self.app.run(), "api server")
             await self.app.ready()
+            self._start(self.scheduler.run(), "scheduler")
             self._start(self.nodes.run(), "hollow nodes")
             await self.nodes.registered()
         except BaseException as error:
