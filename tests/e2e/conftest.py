@@ -112,7 +112,11 @@ def _root():
 def start_cluster(*options):
     data = pathlib.Path(tempfile.mkdtemp(prefix="pyctl-e2e-"))
     cluster = ClusterUnderTest(data)
-    cluster.pyctl("up", *options, timeout=120)
+    try:
+        cluster.pyctl("up", *options, timeout=120)
+    except BaseException:
+        end_cluster(cluster)
+        raise
     return cluster
 
 
