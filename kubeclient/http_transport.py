@@ -42,12 +42,13 @@ class HttpTransport:
         headers = self._headers(request)
         if request.wants_upgrade:
             return await self._upgrade(request, headers)
-        # A stream may be silent for as long as it likes; only its head has to come in time.
-        timeout = aiohttp.ClientTimeout(
-            total=None if request.stream else self._answer_seconds, sock_connect=CONNECT_SECONDS
-        )
+        # A stream may take as long as it likes: of one that comes only the head has to be in time, and an answer to one
+        # that goes (an image) cannot be expected before its end.
+        uploads = not isinstance(request.body, bytes)
+        limit = None if uploads else self._answer_seconds
+        timeout = aiohttp.ClientTimeout(total=None if request.stream else limit, sock_connect=CONNECT_SECONDS)
         try:
-            async with asyncio.timeout(self._answer_seconds):
+            async with asyncio.timeout(limit):
                 answer = await self._open().request(
                     request.method,
                     URL(self._access.server + request.target, encoded=True),
@@ -79,7 +80,9 @@ class HttpTransport:
         return self._session
 
     def _headers(self, request: Request) -> dict[str, str]:
-        headers = {"user-agent": self._user_agent, "accept": "application/json", **request.headers}
+        # Most servers are on this machine or the next: packing and unpacking would cost more than it saves.
+        own = {"user-agent": self._user_agent, "accept": "application/json", "accept-encoding": "identity"}
+        headers = own | request.headers
         if self._access.token:
             headers["authorization"] = f"Bearer {self._access.token}"
         return headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def config_of(arguments: list[str]) -> Config:
 
 
 if __name__ == "__main__":
+    # Columns are short: a pool of numpy threads would only cost memory. Before numpy is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from scheduler.app import main
 
     sys.exit(main(config_of(sys.argv[1:])))

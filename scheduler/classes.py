@@ -40,7 +40,11 @@ def evaluate(snapshot: Snapshot, pod: PodInfo, policy: Policy) -> Evaluation:
         if len(kept) * found.size_bytes > MEMORY_BYTES and len(kept) > 1:
             kept.popitem(last=False)
     else:
-        found.update(snapshot, pod)
+        try:
+            found.update(snapshot, pod)
+        except Exception:
+            del kept[key]  # a plugin failed half-way: what is kept is neither old nor new
+            raise
         kept.move_to_end(key)
     return found
 
@@ -103,6 +107,8 @@ class Evaluation:
                 self._raw[index][where] = _score(plugin, pod, nodes, feasible)
                 self._flat[index] = not self._raw[index].any()
         self._rank(where)
+        if np.isnan(self.ranked[where]).any():
+            raise ValueError(self._blame(snapshot, pod))
 
     def _rank(self, where: IntColumn | slice) -> None:
         """Put the layers together: for the touched rows, or for all if one row's score may move another's."""
@@ -115,6 +121,16 @@ class Evaluation:
             else:
                 total = total + weight * plugin.normalize(self._raw[index], self.feasible)
         self.ranked[where] = np.where(self.feasible[where], total, -np.inf)
+
+    def _blame(self, snapshot: Snapshot, pod: PodInfo) -> str:
+        """Who scored NaN, and where."""
+        rows = [*self._plain[False], *self._plain[True], *self._relative]
+        for plugin, _ in rows:
+            wrong = np.isnan(_score(plugin, pod, snapshot.nodes, self.feasible)) & self.feasible
+            if wrong.any():
+                node = snapshot.names[int(np.flatnonzero(wrong)[0])]
+                return f"plugin {plugin.name} scored NaN for pod {pod.key} on node {node}"
+        return f"the scores of {', '.join(plugin.name for plugin, _ in rows)} add up to NaN for pod {pod.key}"
 
 
 def _constant(plugin: Score) -> float:
@@ -135,9 +151,6 @@ def _score(plugin: Score, pod: PodInfo, nodes: Nodes, feasible: BoolColumn) -> F
         column[feasible] = plugin.score(pod, nodes.where(feasible))
     else:
         column = plugin.score(pod, nodes)
-    if np.isnan(column).any():
-        name = nodes.names[int(np.flatnonzero(np.isnan(column))[0])]
-        raise ValueError(f"plugin {plugin.name} scored NaN for pod {pod.key} on node {name}")
     return column
 
 

@@ -215,3 +215,20 @@ async def test_a_blocking_read_is_repeated_on_a_dead_kept_connection(tmp_path: P
     assert await asyncio.to_thread(ask_twice) == [b"ok", b"ok"]
     server.close()
     await server.wait_closed()
+
+
+async def test_an_upload_may_take_longer_than_an_answer(tmp_path: Path) -> None:
+    finished = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 10
+            await asyncio.sleep(0.1)
+        finished.set()
+
+    async with over_tls(tmp_path) as access:
+        transport = HttpTransport(access, answer_seconds=0.1)
+        response = await transport.request(Request("POST", "/echo", body=slowly(), stream=True))
+        assert finished.is_set()
+        assert (await response.read()).endswith(b"x" * 30)
+        await transport.close()

@@ -175,3 +175,40 @@ def test_evaluations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         decide(snapshot, info(cpu=f"{number + 1}m"), POLICY, 1)
     assert 1 <= len(snapshot.memo["evaluations"]) <= 6
+
+
+class Moody(Score):
+    """Fails while it is in a bad mood, and says how many nodes it was asked about."""
+
+    name = "Moody"
+    reads_load = True
+    bad = False
+    asked = 0
+
+    def signature(self, pod: PodInfo) -> str:
+        return "all alike"
+
+    def score(self, pod: PodInfo, nodes: Nodes) -> FloatColumn:
+        self.asked += nodes.count
+        if self.bad:
+            raise RuntimeError("bad mood")
+        return -nodes.requested("cpu")
+
+
+def test_only_touched_rows_are_worked_out_again_and_a_failure_spoils_nothing() -> None:
+    moody = Moody()
+    policy = Policy("moody", filters=(NodeResourcesFit(),), scores=((moody, 1),))
+    snapshot = snapshot_of(*(node(f"n{n}") for n in range(10)))
+    first = decide(snapshot, info(cpu="1"), policy, 1).node
+    assert first is not None
+    assert moody.asked == 10
+    snapshot.add_pod(info("other", cpu="1"), first)
+    moody.bad = True
+    with pytest.raises(RuntimeError, match="bad mood"):
+        decide(snapshot, info(cpu="1"), policy, 1)
+    assert moody.asked == 11
+    moody.bad = False
+    second = decide(snapshot, info(cpu="1"), policy, 1)
+    assert second.node != first
+    assert second.scores is not None
+    np.testing.assert_array_equal(second.scores, Evaluation(snapshot, info(cpu="1"), policy).ranked)
