@@ -1,0 +1,125 @@
+"""Logs: the CRI format, tails, times, limits, following through rotation to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from componentbase.clock import run_virtual, virtual_clock
+from nodeagent.logs.format import parse
+from nodeagent.logs.tail import Options, last_lines, read_log, tail_offset
+
+
+def record(second: int, text: str, stream: str = "stdout", tag: str = "F") -> str:
+    return f"2025-01-01T00:00:{second:02d}.000000000Z {stream} {tag} {text}\n"
+
+
+def read(path: Path, **options: object) -> str:
+    async def collect() -> bytes:
+        chunks = read_log(str(path), Options(**options), virtual_clock(), lambda: True)  # type: ignore[arg-type]
+        return b"".join([chunk async for chunk in chunks])
+
+    return run_virtual(collect()).decode()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "0.log"
+    lines = [record(n, f"line {n}", "stderr" if n % 2 else "stdout") for n in range(10)]
+    path.write_text("".join(lines))
+    return path
+
+
+def test_format() -> None:
+    line = parse(b"2025-01-01T00:00:00.5Z stderr F hello world\n")
+    assert (line.time, line.stream, line.partial, line.text) == (
+        "2025-01-01T00:00:00.5Z",
+        "stderr",
+        False,
+        b"hello world\n",
+    )
+    assert parse(b"2025-01-01T00:00:00Z stdout P half").text == b"half"
+    assert parse(b"2025-01-01T00:00:00Z stdout F\n").text == b"\n"
+    assert parse(b"not a record\n").text == b"not a record\n"
+
+
+def test_parts_of_a_line_are_joined(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text(record(0, "one ", tag="P") + record(0, "line"))
+    assert read(path) == "one line\n"
+
+
+def test_options(log: Path) -> None:
+    assert read(log).splitlines() == [f"line {n}" for n in range(10)]
+    assert read(log, tail_lines=2) == "line 8\nline 9\n"
+    assert read(log, tail_lines=0) == ""
+    assert read(log, tail_lines=99) == read(log)
+    assert read(log, since=1735689608.0) == "line 8\nline 9\n"
+    assert read(log, tail_lines=1, timestamps=True) == "2025-01-01T00:00:09.000000000Z line 9\n"
+    assert read(log, limit_bytes=9) == "line 0\nli"
+    assert read(log, stream="stderr", tail_lines=4) == "line 7\nline 9\n"
+
+
+@given(st.lists(st.text(alphabet="ab", max_size=5), max_size=30), st.integers(0, 35), st.booleans())
+def test_tail_is_the_last_lines(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], wanted: int, cut: bool
+) -> None:
+    path = tmp_path_factory.mktemp("t") / "log"
+    text = "".join(f"{line}\n" for line in lines) + ("rest" if cut else "")
+    path.write_text(text)
+    with path.open("rb") as file:
+        file.seek(tail_offset(file, wanted))
+        assert file.read().decode() == "".join(text.splitlines(keepends=True)[-wanted:] if wanted else [])
+
+
+def test_tail_of_a_large_file_reads_backwards(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text("".join(record(n % 60, f"line {n} " + "x" * 100) for n in range(5000)))
+    assert [line.split()[1] for line in read(path, tail_lines=1500).splitlines()] == [str(n) for n in range(3500, 5000)]
+
+
+def test_a_missing_log_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none")
+
+
+def test_following_sees_what_comes_survives_rotation_and_ends_with_the_container(tmp_path: Path) -> None:
+    path, rotated = tmp_path / "0.log", tmp_path / "0.log.1"
+
+    async def scenario() -> str:
+        clock, over, seen = virtual_clock(), False, []
+
+        async def follow() -> None:
+            async for chunk in read_log(str(path), Options(follow=True), clock, lambda: over):
+                seen.append(chunk)
+
+        reader = asyncio.create_task(follow())
+        await clock.sleep(1)  # the file is not even there
+        path.write_text(record(0, "first"))
+        await clock.sleep(1)
+        with path.open("a") as file:
+            file.write(record(1, "second"))
+        await clock.sleep(1)
+        with path.open("a") as file:
+            file.write(record(2, "last of the old file"))
+            path.rename(rotated)
+        path.write_text(record(3, "new file"))
+        await clock.sleep(1)
+        with path.open("a") as file:
+            file.write(record(4, "at the very end"))
+        over = True
+        await reader
+        return b"".join(seen).decode()
+
+    expected = ["first", "second", "last of the old file", "new file", "at the very end"]
+    assert run_virtual(scenario()).splitlines() == expected
+
+
+def test_last_lines_for_termination_messages(log: Path) -> None:
+    assert last_lines(str(log), 2, 100) == "line 8\nline 9\n"
+    assert last_lines(str(log), 2, 5) == "ne 9\n"
+    assert last_lines(str(log) + "no", 2, 5) == ""
