@@ -54,8 +54,9 @@ def run_here(layout: Layout, options: Options, say: Say) -> int:
 def prepare(layout: Layout, options: Options, state: State) -> Cluster:
     """Decide, check and write everything that the components find when they start."""
     version = own_version()
-    layouts.check_free(layout)
     known = layouts.load(layout)
+    if known is None:
+        layouts.check_free(layout)
     cluster = choices.again(known, options, version) if known else choices.first(options, version)
     running = {name for name, record in state.components.items() if record.alive}
     choices.check_ports(layout, cluster, running)

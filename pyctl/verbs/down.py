@@ -18,7 +18,7 @@ from pyctl.verbs.up import say
     default=10,
     show_default=True,
     metavar="SECONDS",
-    help="Time for containers to end.",
+    help="The most that a pod's own grace may take.",
 )
 def command(settings: Settings, purge: bool, grace_period: int) -> int:
     """End all pods, stop the cluster, and return when nothing of it is left on this host.
