@@ -37,14 +37,17 @@ def eventually(holds, seconds=20.0):
 class Daemon:
     """`runtime` and `images` are CRI stubs, `extra` our own Images service."""
 
-    def __init__(self, home: pathlib.Path, *options: str, share_network: bool = False) -> None:
+    def __init__(
+        self, home: pathlib.Path, *options: str, share_network: bool = False, prepare_ahead: bool = True
+    ) -> None:
         self.home = home
         self.root = home / "root"
         self.socket = home / "r.sock"
         self.logs = home / "logs"
         self.log = home / "daemon.log"
         self.parent = f"/pyctl-test-{os.getpid()}-{next(_NUMBERS)}"
-        self.options = options
+        (home / "config.toml").write_text(f"prepare_ahead = {str(prepare_ahead).lower()}\n")
+        self.options = ("--config", str(home / "config.toml"), *options)
         # A namespace for the bridge, kept by a sleeping holder so that it outlives a killed daemon.
         # Tests that connect to the daemon's own port enter it too, by `share_network`.
         self.holder = subprocess.Popen(["unshare", "-n", "sleep", "100000"])

@@ -21,7 +21,8 @@ POD, CONTAINER, NODE, TARGET = range(4)
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory):
-    daemon = Daemon(tmp_path_factory.mktemp("pod"))
+    # What is compared here before and after must not change because a sandbox is prepared for the next pod.
+    daemon = Daemon(tmp_path_factory.mktemp("pod"), prepare_ahead=False)
     try:
         daemon.start()
         daemon.build_image("busybox")

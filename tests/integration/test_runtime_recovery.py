@@ -194,3 +194,43 @@ def test_cleanup_leaves_nothing_even_when_the_daemon_is_dead(tmp_path):
         assert not list((daemon.root / "sandboxes").iterdir())
     finally:
         daemon.close()
+
+
+def prepared(daemon):
+    return daemon.runtime.Status(cri.StatusRequest(verbose=True)).info["preparedSandbox"]
+
+
+def test_a_sandbox_is_prepared_for_the_next_pod_wherever_its_cgroup_belongs(tmp_path):
+    daemon = Daemon(tmp_path)
+    try:
+        daemon.start()
+        daemon.build_image("busybox")
+        root = f"{daemon.parent}/{daemon.inside('ip', '-o', 'link', 'show', 'type', 'bridge').stdout.split(': ')[1]}"
+        for number, parent in enumerate(["", f"{root}/pod-of-ours", f"{daemon.parent}/elsewhere/pod"]):
+            ready = eventually(lambda: prepared(daemon))
+            sandbox = daemon.run_sandbox(f"pod-{number}", linux=cri.LinuxPodSandboxConfig(cgroup_parent=parent))
+            assert sandbox == ready
+            container = daemon.shell(sandbox, "hostname; sleep 1000")
+            eventually(lambda: daemon.read_log(container) == [("stdout", "F", f"pod-{number}")])
+            group = info(daemon, container)["cgroup"]
+            assert group.endswith(f"/{sandbox}/{container}")
+            assert group.startswith(f"{parent}/{sandbox}" if parent else f"{root}/")
+            joined = pathlib.Path(f"/proc/{info(daemon, container)['pid']}/cgroup").read_text().splitlines()
+            assert group in [line.split(":")[2] for line in joined]
+        ready = eventually(lambda: prepared(daemon))
+        daemon.kill()
+        daemon.start()
+        assert not (daemon.root / "sandboxes" / ready).exists(), "the prepared one is swept"
+        for item in daemon.runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items:
+            daemon.remove_sandbox(item.id)
+        eventually(lambda: prepared(daemon))
+        assert daemon.stop() == 0
+        assert "veth" not in daemon.inside("ip", "-d", "-o", "link").stdout
+        assert not [path for path in pathlib.Path("/sys/fs/cgroup").glob(f"*{root}/*") if path.is_dir()]
+        assert not [*(daemon.root / "sandboxes").iterdir(), *(daemon.root / "ns").iterdir()]
+    finally:
+        daemon.close()
+        for directory in sorted(pathlib.Path("/sys/fs/cgroup").glob(f"*{daemon.parent}/elsewhere/pod")):
+            directory.rmdir()
+            directory.parent.rmdir()
+            directory.parent.parent.rmdir()

@@ -79,7 +79,7 @@ class Client:
 
     def __init__(self, socket):
         self.socket = socket
-        self.received = {channel: b"" for channel in (STDOUT, STDERR, ERROR)}
+        self.received = dict.fromkeys((STDOUT, STDERR, ERROR), b"")
         self.changed = asyncio.Event()
 
     @classmethod
