@@ -62,13 +62,13 @@ class Capacity:
         )
 
     def resources(self) -> dict[str, str]:
-        """As the quantities of a Node's status, by resource name."""
+        """As the canonical quantities of a Node's status, by resource name."""
         return {
             "cpu": quantity.from_milli(self.cpu_milli),
             "ephemeral-storage": quantity.from_value(self.ephemeral_storage_bytes, "BinarySI"),
             "memory": quantity.from_value(self.memory_bytes, "BinarySI"),
-            "pids": str(self.pids),
-            "pods": str(self.pods),
+            "pids": quantity.from_value(self.pids),
+            "pods": quantity.from_value(self.pods),
         }
 
 
