@@ -157,6 +157,7 @@ async def _serve(config: Config, started: Started) -> None:
     _listen(server, config.socket)
     await server.start()
     os.chmod(config.socket, 0o600)
+    runtime.begin()
     log.info("serving on %s, root %s, pods in %s", config.socket, config.root, parts.network.range or "no network")
     await stopping.wait()
     await server.stop(grace=1.0)
@@ -164,7 +165,7 @@ async def _serve(config: Config, started: Started) -> None:
         await asyncio.wait(servicer.working, timeout=5.0)
     await streaming.stop()
     await pulling.close()
-    runtime.disconnect()
+    await runtime.disconnect()
     parts.zygote.close()
     config.socket.unlink(missing_ok=True)
 

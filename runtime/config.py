@@ -20,7 +20,8 @@ class Config:
     """`name` is the bridge's, the nftables table's and the cgroup's, at most 15 characters.
 
     `cgroup_parent` is the cgroup below which our own group `name` is made; `pod_cidr` "" chooses a free range;
-    `mtu` 0 takes that of the host's way out; `stream_port` 0 takes any free port of `stream_address`.
+    `mtu` 0 takes that of the host's way out; `stream_port` 0 takes any free port of `stream_address`; `prepare_ahead`
+    keeps one sandbox ready for the next pod.
     """
 
     root: Path = Path(DEFAULT_ROOT)
@@ -33,6 +34,7 @@ class Config:
     stream_address: str = "127.0.0.1"
     stream_port: int = 0
     snapshotter: str = "overlay"
+    prepare_ahead: bool = True
     log_level: str = "info"
 
     @property
@@ -56,6 +58,7 @@ _KEYS: dict[str, type] = {
     "stream_address": str,
     "stream_port": int,
     "snapshotter": str,
+    "prepare_ahead": bool,
     "log_level": str,
     "registry_config": str,
 }

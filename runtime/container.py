@@ -22,8 +22,9 @@ from runtime.events import Event, EventKind
 from runtime.execution import Execution
 from runtime.linux import constants as c
 from runtime.parts import Image, Parts
+from runtime.podgroup import remove_cgroup
 from runtime.records import ContainerRecord
-from runtime.sandbox import SPARE, Sandbox, remove_cgroup
+from runtime.sandbox import Sandbox
 from runtime.snapshots.interface import SnapshotError
 from runtime.zygote.client import PeerError, PeerLost
 
@@ -155,10 +156,9 @@ class Container:
 
     def _make_cgroup(self, devices: tuple[Any, ...]) -> str:
         """Take the spare's group if there is one, else make one. Returns the spare's slot or ""."""
-        slot = ""
-        if self.sandbox.take_spare():
-            self.parts.cgroups.group(f"{self.sandbox.record.cgroup}/{SPARE}").rename(self.id)
-            slot = SPARE
+        slot = self.sandbox.group.take_slot()
+        if slot:
+            self.parts.cgroups.group(f"{self.sandbox.record.cgroup}/{slot}").rename(self.id)
         else:
             self.cgroup().create()
         self.cgroup().apply(spec.resources(self.config.linux.resources, devices))

@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from pb.cri.v1 import api_pb2 as cri
-from runtime import records
+from runtime import pins, records, spec
+from runtime.cgroups.interface import CgroupError
 from runtime.container import Container
 from runtime.errors import FailedPrecondition, InvalidArgument, NotFound
-from runtime.linux import constants as c
 from runtime.parts import Parts
+from runtime.podgroup import remove_cgroup
+from runtime.pool import SandboxPool
 from runtime.records import ContainerRecord, SandboxRecord
-from runtime.sandbox import Sandbox, leftovers, remove_cgroup
+from runtime.sandbox import Sandbox, leftovers
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class Runtime:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self._sandboxes: dict[str, Sandbox] = {}
+        self._pool = SandboxPool(self._new_sandbox, enabled=parts.config.prepare_ahead)
 
     # Finding
 
@@ -62,6 +63,11 @@ class Runtime:
         usages = [self.parts.snapshots.usage(container.id) for container in self.containers()]
         return sum(size for size, _ in usages), sum(inodes for _, inodes in usages)
 
+    @property
+    def prepared(self) -> str:
+        """Id of the sandbox that waits for the next pod, "" if none does."""
+        return self._pool.waiting
+
     # Sandboxes
 
     async def run_sandbox(self, config: cri.PodSandboxConfig, handler: str) -> Sandbox:
@@ -71,16 +77,29 @@ class Runtime:
         for other in self.sandboxes():
             if _name(other.config.metadata) == name:
                 raise FailedPrecondition(f"a sandbox {name} exists already: {other.id}")
-        record = SandboxRecord(id=self.parts.new_id(), created_at=self.parts.now_ns(), handler=handler)
-        sandbox = Sandbox(self.parts, record, config)
-        self._sandboxes[record.id] = sandbox
+        spec.refuse_unsupported_sandbox(config)
+        own = spec.namespaces(config)
+        sandbox = self._pool.take(own)
+        prepared = sandbox is not None
+        if sandbox is None:
+            sandbox = self._new_sandbox()
+            sandbox.config = config
+        self._sandboxes[sandbox.id] = sandbox
         try:
             async with sandbox.lock:
-                await sandbox.run()
+                if not prepared:
+                    await sandbox.prepare(own)
+                await sandbox.run(config, handler)
         except BaseException:
-            self._sandboxes.pop(record.id, None)
+            self._sandboxes.pop(sandbox.id, None)
             raise
+        finally:
+            self._pool.touch()
         return sandbox
+
+    def _new_sandbox(self) -> Sandbox:
+        record = SandboxRecord(id=self.parts.new_id(), created_at=self.parts.now_ns())
+        return Sandbox(self.parts, record, cri.PodSandboxConfig())
 
     async def stop_sandbox(self, identifier: str) -> None:
         with contextlib.suppress(NotFound):
@@ -101,6 +120,7 @@ class Runtime:
         sandbox = self.sandbox(sandbox_id)
         record = ContainerRecord(id=self.parts.new_id(), sandbox=sandbox.id, created_at=self.parts.now_ns())
         container = Container(sandbox, record, config)
+        self._pool.touch()
         async with sandbox.lock:
             if not sandbox.ready:
                 raise FailedPrecondition(f"sandbox {sandbox.id} is not ready")
@@ -122,7 +142,7 @@ class Runtime:
         """Find again what a predecessor left: living sandboxes are adopted, dead ones cleaned up."""
         parts = self.parts
         parts.sandboxes_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._make_pins_directory()
+        pins.make_directory(parts.kernel, parts.pins_directory)
         for directory in leftovers(parts.sandboxes_directory):
             log.warning("removing %s: its creation was never finished", directory.name)
             await self._sweep(directory.name)
@@ -143,20 +163,12 @@ class Runtime:
         await self._sweep_cgroups()
         log.info("recovered %d sandboxes, %d of them ready", len(self._sandboxes), len(living))
 
-    def _make_pins_directory(self) -> None:
-        """Pins must not propagate into other mount namespaces, where they would keep namespaces alive."""
-        home = self.parts.pins_directory
-        home.mkdir(mode=0o711, exist_ok=True)
-        if not is_mounted(home):
-            self.parts.kernel.mount(str(home), str(home), "", c.MS_BIND)
-            self.parts.kernel.mount_setattr(c.AT_FDCWD, str(home), 0, propagation=c.MS_PRIVATE)
-
     async def _recover_containers(self, sandbox: Sandbox) -> None:
         for directory in sorted((sandbox.directory / "containers").iterdir()):
             record = records.load(directory, ContainerRecord)
             if record is None:
                 log.warning("removing container %s: its creation was never finished", directory.name)
-                await remove_cgroup(self.parts, f"{sandbox.record.cgroup}/{directory.name}")
+                await self._sweep_cgroup(f"{sandbox.record.cgroup}/{directory.name}")
                 shutil.rmtree(directory, ignore_errors=True)
                 continue
             container = Container(sandbox, record, records.load_container_config(directory))
@@ -170,8 +182,7 @@ class Runtime:
         record = records.load(self.parts.sandboxes_directory / identifier, SandboxRecord)
         if record is None:
             record = SandboxRecord(id=identifier, created_at=0, cgroup=f"{self.parts.config.cgroup_root}/{identifier}")
-        sandbox = Sandbox(self.parts, record, cri.PodSandboxConfig())
-        await sandbox.sweep()
+        await Sandbox(self.parts, record, cri.PodSandboxConfig()).discard()
 
     async def _sweep_cgroups(self) -> None:
         """Groups below our own that belong to nobody: a sandbox may lie deeper, in a group that its caller named."""
@@ -179,10 +190,21 @@ class Runtime:
         known = {sandbox.record.cgroup.removeprefix(root).lstrip("/").split("/")[0] for sandbox in self.sandboxes()}
         for name in self.parts.cgroups.children(root):
             if name not in known:
-                await remove_cgroup(self.parts, f"{root}/{name}")
+                await self._sweep_cgroup(f"{root}/{name}")
 
-    def disconnect(self) -> None:
+    async def _sweep_cgroup(self, path: str) -> None:
+        try:
+            await remove_cgroup(self.parts, path)
+        except CgroupError as error:
+            log.warning("%s", error)
+
+    def begin(self) -> None:
+        """From now on the next pod is prepared for."""
+        self._pool.touch()
+
+    async def disconnect(self) -> None:
         """Let everything run on without us."""
+        await self._pool.close()
         for sandbox in self.sandboxes():
             sandbox.disconnect()
 
@@ -194,14 +216,7 @@ class Runtime:
         self._sandboxes.clear()
         self.parts.network.destroy()
         await remove_cgroup(self.parts, self.parts.config.cgroup_root)
-        while is_mounted(self.parts.pins_directory):
-            self.parts.kernel.umount(str(self.parts.pins_directory), c.MNT_DETACH)
-
-
-def is_mounted(path: Path) -> bool:
-    """Whether something is mounted there; os.path.ismount does not see a bind of a directory on itself."""
-    text = os.path.realpath(path).replace(" ", "\\040")
-    return any(line.split(" ")[4] == text for line in Path("/proc/self/mountinfo").read_text().splitlines())
+        pins.remove_directory(self.parts.kernel, self.parts.pins_directory)
 
 
 def _name(metadata: cri.PodSandboxMetadata) -> str:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pb.cri.v1 import api_pb2 as cri
-from runtime import podfiles, records, spec
-from runtime.cgroups.interface import Cgroup, CgroupError
+from runtime import pins, podfiles, records, spec
+from runtime.cgroups.interface import CgroupError
 from runtime.errors import Failed, FailedPrecondition, Unavailable
 from runtime.events import Event, EventKind
-from runtime.linux import constants as c
 from runtime.linux.netlink import Route
 from runtime.network.interface import NetworkError
 from runtime.parts import Parts
+from runtime.podgroup import PodGroup
 from runtime.records import SandboxRecord, SandboxState
 from runtime.zygote.client import Peer, PeerError, PeerLost, connect
 
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PIN_NAMES = {"network": "net", "ipc": "ipc", "uts": "uts"}
 _SHM_BYTES = 64 * 1024 * 1024
-SPARE = "spare"
 
 
 class Sandbox:
@@ -47,7 +45,8 @@ class Sandbox:
         self.lock = asyncio.Lock()
         self._peer: Peer | None = None
         self._stopping = False
-        self._spare = False
+        self.group = PodGroup(parts, record.id, record.cgroup)
+        self._pins = parts.pins_directory / record.id
 
     @property
     def id(self) -> str:
@@ -68,119 +67,55 @@ class Sandbox:
             raise FailedPrecondition(f"sandbox {self.id} is not running")
         return self._peer
 
-    def cgroup(self) -> Cgroup:
-        return self.parts.cgroups.group(self.record.cgroup)
+    @property
+    def connected(self) -> bool:
+        return self._peer is not None and self._peer.alive
 
     # Running
 
-    async def run(self) -> None:
-        """Everything that RunPodSandbox promises; undone if any of it fails."""
-        own = spec.namespaces(self.config)
-        spec.refuse_unsupported_sandbox(self.config)
-        podfiles.checked_hostname(self.hostname)
-        order = {
-            "sandbox": self.id,
-            "unshare": own,
-            "hostname": self.hostname,
-            "shmBytes": _SHM_BYTES,
-            "sysctls": spec.sysctls(self.config, own),
-        }
+    async def prepare(self, own: list[str], *, ahead: bool = False) -> None:
+        """All that can be done before the pod is known: shim, namespaces, pins, network, cgroup and spares.
+
+        `own` lists the namespaces that it has of its own. With `ahead` the cgroup lies where it can still be moved.
+        """
+        order = {"sandbox": self.id, "unshare": own, "shmBytes": _SHM_BYTES}
         self.record.unshare = own
-        parent = self.parts.cgroups.slice_path(self.config.linux.cgroup_parent) or self.parts.config.cgroup_root
-        self.record.cgroup = f"{parent.rstrip('/')}/{self.id}"
-        (self.directory / "containers").mkdir(parents=True, mode=0o700)
-        (self.directory / "config.pb").write_bytes(self.config.SerializeToString())
-        self._save()
+        path = self.group.ahead() if ahead else self.group.wanted(self.config.linux.cgroup_parent)
+        self.record.cgroup = path
         try:
+            (self.directory / "containers").mkdir(parents=True, mode=0o700)
+            self._save()
             spawned = asyncio.ensure_future(self.parts.zygote.spawn(self.directory, order))
             await asyncio.sleep(0)
             # While the zygote forks on the other core:
             try:
-                self._make_cgroups()
+                self.group.make(path)
                 warming = asyncio.ensure_future(self.parts.cgroups.warm_up())
             finally:
                 pid, sock = await spawned
-            await self._connect(pid, sock, own)
+            await self._connect(pid, sock, own, keep=ahead)
             await warming
-            self.record.state = SandboxState.READY
-            self._save()
         except BaseException as error:
-            await self._undo()
-            if isinstance(error, (CgroupError, NetworkError, PeerError, PeerLost, OSError)):
-                raise _translated(error) from None
-            raise
-        self._publish(EventKind.CREATED)
-        self._publish(EventKind.STARTED)
+            await self.discard()
+            raise _translated(error) from None
 
-    def _make_cgroups(self) -> None:
-        group = self.cgroup()
-        group.create()
-        linux = self.config.linux
-        if linux.HasField("resources"):
-            group.apply(spec.resources(linux.resources))
-        if self.parts.cgroups.joins_by_writing:
-            self.parts.cgroups.group(f"{self.record.cgroup}/{SPARE}").create()
-
-    async def _connect(self, pid: int, sock: socket.socket, own: list[str]) -> None:
+    async def _connect(self, pid: int, sock: socket.socket, own: list[str], *, keep: bool) -> None:
         self._peer = Peer(sock, self._event, self._lost)
         self.record.shim_pid = pid
         _, fds = await self._peer.hello()
-        preparing = asyncio.ensure_future(self._prepare_spare())
+        sending = asyncio.ensure_future(self.group.send_spares(self._peer, keep=keep))
         await asyncio.sleep(0)
         try:
-            self._pin(pid, own)
+            pins.pin(self.parts.kernel, self._pins, pid, own)
             if "network" in own:
                 self._attach_network(socket.socket(fileno=fds.pop()))
         finally:
             for fd in fds:
                 os.close(fd)
-            await preparing
-        podfiles.write(
-            self.directory, self.config, self.hostname, self.record.address, host_network="network" not in own
-        )
-
-    async def _prepare_spare(self) -> None:
-        """Let a child join the first container's cgroups already now: that may take the kernel 8 ms."""
-        if not self.parts.cgroups.joins_by_writing:
-            return
-        entry = self.parts.cgroups.group(f"{self.record.cgroup}/{SPARE}").entry()
-        try:
-            await self.peer.request("prepare", entry.procs, slot=SPARE)
-            self._spare = True
-        finally:
-            for fd in (*entry.procs, entry.clone, entry.oom, entry.kill):
-                if fd >= 0:
-                    os.close(fd)
-
-    def take_spare(self) -> bool:
-        """Whether a spare waits; the caller has it then."""
-        taken, self._spare = self._spare, False
-        return taken
-
-    def _pin(self, pid: int, own: list[str]) -> None:
-        home = self.parts.pins_directory / self.id
-        home.mkdir(mode=0o711)
-        for space in own:
-            target = home / _PIN_NAMES[space]
-            target.touch(0o600)
-            tree = self.parts.kernel.open_tree(c.AT_FDCWD, f"/proc/{pid}/ns/{_PIN_NAMES[space]}", c.OPEN_TREE_CLONE)
-            try:
-                self.parts.kernel.move_mount(tree, c.AT_FDCWD, str(target))
-            finally:
-                os.close(tree)
-
-    def _unpin(self) -> None:
-        home = self.parts.pins_directory / self.id
-        if not home.is_dir():
-            return
-        for target in home.iterdir():
-            with contextlib.suppress(OSError):
-                self.parts.kernel.umount(str(target), c.MNT_DETACH)
-            target.unlink(missing_ok=True)
-        home.rmdir()
+            await sending
 
     def _attach_network(self, sock: socket.socket) -> None:
-        namespace = os.open(self.parts.pins_directory / self.id / "net", os.O_RDONLY | os.O_CLOEXEC)
+        namespace = os.open(self._pins / pins.NAMES["network"], os.O_RDONLY | os.O_CLOEXEC)
         try:
             with Route(sock) as inside:
                 attachment = self.parts.network.attach(self.id, namespace, inside)
@@ -189,11 +124,54 @@ class Sandbox:
         self.record.address = attachment.address
         self.record.link = attachment.link
 
-    async def _undo(self) -> None:
-        """Take back a run that failed half way."""
+    async def run(self, config: cri.PodSandboxConfig, handler: str) -> None:
+        """Make the prepared sandbox this pod's, with everything that RunPodSandbox promises; undone if it fails."""
+        self.config = config
+        self.record.handler = handler
+        self.record.created_at = self.parts.now_ns()
+        own = self.record.unshare
+        try:
+            podfiles.checked_hostname(self.hostname)
+            sysctls = spec.sysctls(config, own)
+            await self._place_group()
+            await self.peer.request("configure", hostname=self.hostname if "uts" in own else "", sysctls=sysctls)
+            (self.directory / "config.pb").write_bytes(config.SerializeToString())
+            podfiles.write(
+                self.directory, config, self.hostname, self.record.address, host_network="network" not in own
+            )
+            self.record.state = SandboxState.READY
+            self._save()
+        except BaseException as error:
+            await self.discard()
+            raise _translated(error) from None
+        self._publish(EventKind.CREATED)
+        self._publish(EventKind.STARTED)
+
+    async def _place_group(self) -> None:
+        """Have the cgroup where the caller wants it; if it cannot be moved there, make another."""
+        wanted = self.group.wanted(self.config.linux.cgroup_parent)
+        if wanted != self.group.path and not self.group.move_to(wanted):
+            await self.peer.request("drop-spares")
+            made_ahead, self.group = self.group, PodGroup(self.parts, self.id)
+            await made_ahead.remove()
+            self.group.make(wanted)
+            await self.group.send_spares(self.peer, keep=False)
+        self.record.cgroup = self.group.path
+        if self.config.linux.HasField("resources"):
+            self.group.group().apply(spec.resources(self.config.linux.resources))
+
+    async def discard(self) -> None:
+        """Take back what was made; for one that never became a pod, or of which only traces are left."""
         self._stopping = True
-        await self._teardown()
-        await self._delete()
+        if self._peer is None:
+            with contextlib.suppress(PeerLost, PeerError, TimeoutError, OSError):
+                self._peer = Peer(connect(self.directory), self._event, self._lost)
+                await self._peer.hello()
+        try:
+            await self._teardown()
+            await self._delete()
+        except CgroupError as error:
+            log.warning("sandbox %s: %s", self.id, error)
 
     # Ending
 
@@ -212,8 +190,7 @@ class Sandbox:
     async def _teardown(self) -> None:
         """No process, pin, link or lease of this sandbox is left after this."""
         running = [container for container in self.containers.values() if container.alive]
-        with contextlib.suppress(CgroupError, OSError):
-            self.cgroup().kill()
+        self.group.kill()
         for container in running:
             await container.wait_ended(5.0)
         if self._peer is not None:
@@ -222,7 +199,7 @@ class Sandbox:
             self._peer.close()
             self._peer = None
         self._mark_all_dead()
-        self._unpin()
+        pins.unpin(self.parts.kernel, self._pins)
         with contextlib.suppress(NetworkError):
             self.parts.network.detach(self.id)
         self.record.address = self.record.link = ""
@@ -235,7 +212,7 @@ class Sandbox:
         self._publish(EventKind.DELETED)
 
     async def _delete(self) -> None:
-        await remove_cgroup(self.parts, self.record.cgroup)
+        await self.group.remove()
         await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
 
     def _mark_all_dead(self) -> None:
@@ -300,15 +277,6 @@ class Sandbox:
             if container.id not in states:
                 container.mark_dead()
 
-    async def sweep(self) -> None:
-        """Remove a sandbox of which only traces are left: its shim may live, its record may not."""
-        self._stopping = True
-        with contextlib.suppress(PeerLost, PeerError, TimeoutError, OSError):
-            self._peer = Peer(connect(self.directory), self._event, self._lost)
-            await self._peer.hello()
-        await self._teardown()
-        await self._delete()
-
     def disconnect(self) -> None:
         """Leave the sandbox alone, running; the daemon ends."""
         self._stopping = True
@@ -322,28 +290,15 @@ class Sandbox:
         self.parts.events.publish(Event(kind, self.id, self.id, self.parts.now_ns()))
 
 
-def _translated(error: Exception) -> Exception:
+def _translated(error: BaseException) -> BaseException:
+    """What went wrong in the words of the runtime; what is nobody's fault but ours stays as it is."""
     if isinstance(error, CgroupError):
         return Unavailable(str(error))
     if isinstance(error, PermissionError):
         return Unavailable(f"{error}: the runtime must run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN")
-    return Failed(str(error))
-
-
-async def remove_cgroup(parts: Parts, path: str) -> None:
-    """Remove a group, waiting for the kernel to let go of processes that have just ended."""
-    if not path:
-        return
-    group = parts.cgroups.group(path)
-    for delay in (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-        await parts.clock.sleep(delay)
-        try:
-            group.remove()
-            return
-        except OSError:
-            with contextlib.suppress(CgroupError, OSError):
-                group.kill()
-    log.warning("cgroup %s cannot be removed: processes %s", path, group.processes())
+    if isinstance(error, (NetworkError, PeerError, PeerLost, OSError)):
+        return Failed(str(error))
+    return error
 
 
 def leftovers(directory: Path) -> list[Path]:

@@ -121,6 +121,7 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
             answer.info["snapshotter"] = parts.snapshots.name
             answer.info["cgroups"] = "v2" if parts.cgroups.layout.unified else "v1"
             answer.info["cgroupRoot"] = parts.config.cgroup_root
+            answer.info["preparedSandbox"] = self._runtime.prepared
             answer.info["zygotePid"] = str(parts.zygote.pid)
         return answer
 
@@ -340,7 +341,7 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
 
     def _sandbox_stats(self, sandbox: Sandbox) -> cri.PodSandboxStats:
         now = self._runtime.parts.now_ns()
-        stats = translate.sandbox_stats(sandbox, sandbox.cgroup().usage(), now)
+        stats = translate.sandbox_stats(sandbox, sandbox.group.group().usage(), now)
         stats.linux.containers.extend(self._stats(each) for each in sandbox.containers.values() if each.alive)
         if sandbox.record.link:
             counters = _counters(sandbox.record.link)

@@ -7,7 +7,6 @@ last to first, and the first that fits decides.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from pathlib import Path
 from runtime.cgroups.interface import DeviceRule
 from runtime.linux.interface import Kernel
 
-_PROG_LOAD, _PROG_ATTACH = 5, 8
 _TYPE_CGROUP_DEVICE, _ATTACH_DEVICE = 15, 6
 _ALLOW_MULTI = 2
 _TYPES = {"b": 1, "c": 2}
@@ -73,23 +71,10 @@ def _rule(rule: DeviceRule) -> list[bytes]:
 
 def attach_filter(kernel: Kernel, directory: Path, rules: Sequence[DeviceRule]) -> None:
     """Load and attach. Every attached program must allow an access, so a group is filtered once, when it is made."""
-    program = assemble(rules)
-    code = ctypes.create_string_buffer(program, len(program))
-    license_text = ctypes.create_string_buffer(b"Apache-2.0")
-    attributes = struct.pack(
-        "=IIQQIIQ",
-        _TYPE_CGROUP_DEVICE,
-        len(program) // 8,
-        ctypes.addressof(code),
-        ctypes.addressof(license_text),
-        0,
-        0,
-        0,
-    )
-    loaded = kernel.bpf(_PROG_LOAD, attributes)
+    loaded = kernel.bpf_load(_TYPE_CGROUP_DEVICE, assemble(rules), "Apache-2.0")
     group = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        kernel.bpf(_PROG_ATTACH, struct.pack("=4I", group, loaded, _ATTACH_DEVICE, _ALLOW_MULTI))
+        kernel.bpf_attach(group, loaded, _ATTACH_DEVICE, _ALLOW_MULTI)
     finally:
         os.close(group)
         os.close(loaded)

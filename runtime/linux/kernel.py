@@ -45,6 +45,7 @@ NUMBERS = {
     **_PER_MACHINE.get(os.uname().machine, _PER_MACHINE["x86_64"]),
 }
 _CAPABILITY_VERSION_3 = 0x20080522
+_BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
 
 
 def _fail(name: str, detail: str = "") -> OSError:
@@ -183,6 +184,16 @@ class RealKernel:
     def pidfd_open(self, pid: int) -> int:
         return _call("pidfd_open", _int(pid), _int(0), detail=str(pid))
 
-    def bpf(self, command: int, attributes: bytes) -> int:
+    def bpf_load(self, kind: int, program: bytes, license: str) -> int:
+        """Load a program of the type `kind` (BPF_PROG_TYPE_*); it lives while attached or open."""
+        code = ctypes.create_string_buffer(program, len(program))
+        text = ctypes.create_string_buffer(license.encode())
+        addresses = ctypes.addressof(code), ctypes.addressof(text)
+        return self._bpf(_BPF_PROG_LOAD, struct.pack("=IIQQIIQ", kind, len(program) // 8, *addresses, 0, 0, 0))
+
+    def bpf_attach(self, target_fd: int, program_fd: int, kind: int, flags: int) -> None:
+        self._bpf(_BPF_PROG_ATTACH, struct.pack("=4I", target_fd, program_fd, kind, flags))
+
+    def _bpf(self, command: int, attributes: bytes) -> int:
         buffer = ctypes.create_string_buffer(attributes, len(attributes))
         return _call("bpf", _int(command), buffer, ctypes.c_uint(len(attributes)))

@@ -82,6 +82,9 @@ class Recorder:
         self._record("pidfd_open", (pid,))
         return self._open()
 
-    def bpf(self, command: int, attributes: bytes) -> int:
-        self._record("bpf", (command, attributes))
+    def bpf_load(self, kind: int, program: bytes, license: str) -> int:
+        self._record("bpf_load", (kind, program, license))
         return self._open()
+
+    def bpf_attach(self, target_fd: int, program_fd: int, kind: int, flags: int) -> None:
+        self._record("bpf_attach", (target_fd, program_fd, kind, flags))

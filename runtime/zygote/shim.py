@@ -74,16 +74,6 @@ def _enter_namespaces(kernel: Kernel, order: Message) -> socket.socket | None:
         )
         kernel.move_mount(shm, c.AT_FDCWD, "/shm")
         os.close(shm)
-    if "uts" in wanted:
-        socket.sethostname(order["hostname"])
-    for name, value in order["sysctls"].items():
-        path = "/proc/sys/" + name.replace(".", "/")
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
-            os.write(fd, value.encode())
-            os.close(fd)
-        except OSError as error:
-            raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from None
     if "network" not in wanted:
         return None
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
@@ -102,7 +92,9 @@ class Shim:
         self._pod_init = 0
         self._operations: dict[str, Callable[[Connection, Message, list[int]], None]] = {
             "status": self._status,
+            "configure": self._configure,
             "prepare": self._prepare,
+            "drop-spares": self._drop_all_spares,
             "create": self._create,
             "start": self._start,
             "exec": self._exec,
@@ -168,10 +160,29 @@ class Shim:
         states = {identifier: container.state for identifier, container in self._containers.items()}
         connection.send({"id": message["id"], "containers": states})
 
+    def _configure(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        """Make the namespaces those of a certain pod."""
+        if message["hostname"]:
+            socket.sethostname(message["hostname"])
+        for name, value in message["sysctls"].items():
+            try:
+                fd = os.open("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY | os.O_NOFOLLOW)
+                os.write(fd, value.encode())
+                os.close(fd)
+            except OSError as error:
+                raise OSError(error.errno, f"sysctl {name}={value}: {os.strerror(error.errno or 0)}") from None
+        if self._spares:
+            self.loop.idle_seconds = SPARE_IDLE_SECONDS
+        connection.send({"id": message["id"]})
+
     def _prepare(self, connection: Connection, message: Message, fds: list[int]) -> None:
         """Fork a spare that joins the cgroups behind `fds` (v1), so that a later create finds it there."""
         self._spares[message["slot"]] = Starter(self.shared, fds)
-        self.loop.idle_seconds = SPARE_IDLE_SECONDS
+        self.loop.idle_seconds = -1.0 if message["keep"] else SPARE_IDLE_SECONDS
+        connection.send({"id": message["id"]})
+
+    def _drop_all_spares(self, connection: Connection, message: Message, fds: list[int]) -> None:
+        self._drop_spares()
         connection.send({"id": message["id"]})
 
     def _drop_spares(self) -> None:
