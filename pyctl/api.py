@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 from componentbase.http import Headers, Query, Request
 from kubeclient.blocking import BlockingResponse, BlockingTransport
@@ -209,8 +208,10 @@ def unreachable(server: str, error: Exception) -> Failure:
 
 
 def segment(text: str) -> str:
-    """A name as one part of a path."""
-    return quote(text, safe="")
+    """A name as one part of a path; the transport encodes it. Raises Failure for what would be another path."""
+    if "/" in text or text in ("", ".", ".."):
+        raise Failure(f"{text!r} cannot be a name", code=2)
+    return text
 
 
 def _decoded(data: bytes) -> Document:

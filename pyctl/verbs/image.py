@@ -183,8 +183,6 @@ def build(settings: Settings, programs: tuple[str, ...], tag: str, node: str) ->
 @click.pass_obj
 def remove(settings: Settings, images: tuple[str, ...], node: str) -> int:
     """Remove images from the nodes."""
-    from pyctl.api import segment
-
     api = settings.api()
     code = 0
     for image in images:
@@ -192,7 +190,7 @@ def remove(settings: Settings, images: tuple[str, ...], node: str) -> int:
         trouble = ""
         for name in nodes(api, node):
             try:
-                ask(api, "DELETE", door(name, f"/{segment(image)}"))
+                ask(api, "DELETE", door(name, f"/{image}"))
                 removed += 1
             except ApiError as error:
                 trouble = f"{error.message} (node {name})"

@@ -51,7 +51,7 @@ def test_readme_commands_work(demo, command):
     if "pyctl down" in command or "git clone" in command:
         pytest.skip("the fixture runs it at the end" if "down" in command else "there is a checkout already")
     path = f"{HOUSE / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
-    line = command.removeprefix("sudo ")
+    line = command.replace("sudo ", "")
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, timeout=60, env={**env, "PATH": path}, cwd=HOUSE
     )
