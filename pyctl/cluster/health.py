@@ -17,6 +17,8 @@ from pyctl.failure import Failure
 
 PAUSE_SECONDS = 0.02
 TAIL_LINES = 12
+# So many ends in a row (in about two seconds) have a cause that waiting does not cure.
+HOPELESS_FAILURES = 5
 
 
 class NotReady(Exception):
@@ -61,6 +63,8 @@ def check(api: Api, cluster: Cluster, state: State) -> None:
         if record.last_exit.startswith("cannot be loaded"):
             raise NotReady("supervisor", f"{name} {record.last_exit}", fatal=True)
     for name, record in state.components.items():
+        if record.failures >= HOPELESS_FAILURES:
+            raise NotReady(name, f"{name} keeps failing: it {record.last_exit}, {record.failures} times", fatal=True)
         if not record.alive:
             raise NotReady(name, f"{name} {record.last_exit or 'has not started'}")
     agent = state.components.get("nodeagent")

@@ -20,7 +20,7 @@ SOCKET_NAME = "supervisor.sock"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One component as it was last seen. Times are unix seconds."""
+    """One component as it was last seen. Times are unix seconds; `failures` counts ends without a steady run between."""
 
     process: Identity | None
     state: str
@@ -28,6 +28,7 @@ class Record:
     restarts: int
     last_exit: str
     fingerprint: str
+    failures: int = 0
 
     @property
     def alive(self) -> bool:

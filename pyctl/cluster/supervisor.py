@@ -327,6 +327,7 @@ class Supervisor:
                 "restarts": child.restarts,
                 "last_exit": child.last_exit,
                 "fingerprint": child.component.fingerprint,
+                "failures": child.failures,
             }
             for name, child in self.children.items()
         }

@@ -82,6 +82,13 @@ def test_who_is_to_blame(server: Server) -> None:
     assert info.value.component == "supervisor" and info.value.fatal, "waiting on would not help"
 
 
+def test_one_that_fails_again_and_again_is_not_waited_for(server: Server) -> None:
+    looping = dataclasses.replace(state().components["apiserver"], failures=5, last_exit="exited with 1")
+    with pytest.raises(NotReady, match="apiserver keeps failing: it exited with 1, 5 times") as info:
+        check(server, state(apiserver=looping))
+    assert info.value.fatal
+
+
 def test_the_end_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     assert health.tail(log, 3) == []
