@@ -332,8 +332,9 @@ def test_a_container_is_limited_from_its_first_instruction(daemon, pods):
 def test_stats(daemon, pods):
     pod = pods("stats")
     work = "dd if=/dev/zero of=/file bs=1M count=4 2>/dev/null; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
-    script = f"{work}; sleep 1000"
+    script = f"{work}; echo done; sleep 1000"
     container = daemon.shell(pod, script)
+    eventually(lambda: daemon.read_log(container))
 
     def used():
         stats = daemon.runtime.ContainerStats(cri.ContainerStatsRequest(container_id=container)).stats

@@ -15,7 +15,7 @@ from componentbase.http import Headers
 from componentbase.websocket import REMOTECOMMAND_V4, REMOTECOMMAND_V5, WebSocket
 from pb.cri.v1 import api_pb2 as cri
 
-from .runtime_daemon import Daemon, eventually
+from .runtime_daemon import PATIENCE, Daemon, eventually
 
 pytestmark = pytest.mark.root
 
@@ -105,7 +105,7 @@ class Client:
         self.changed.set()
 
     async def until(self, holds):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * PATIENCE):
             while not holds(self):
                 await self.changed.wait()
                 self.changed.clear()

@@ -46,7 +46,6 @@ PROGRAMS = {
 
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
-mkdir -p /newroot
 mount -t devtmpfs dev /dev
 for module in $(cat /modules/order); do insmod /modules/$module; done
 while [ ! -b /dev/vda ] || [ ! -b /dev/vdb ]; do sleep 0.05; done
@@ -154,7 +153,7 @@ def _build(image: pathlib.Path, root: pathlib.Path) -> None:
 def _initrd(root: pathlib.Path, version: str) -> bytes:
     """A cpio archive of busybox, the modules and INIT; the kernel takes it uncompressed."""
     archive = Cpio()
-    for folder in ("bin", "dev", "modules", "root"):
+    for folder in ("bin", "dev", "modules", "newroot"):
         archive.add(folder, 0o40755, b"")
     archive.add("bin/busybox", 0o100755, (root / "bin/busybox").read_bytes())
     archive.add("init", 0o100755, INIT.encode())

@@ -16,7 +16,10 @@ from .image import CHECKOUT
 pytestmark = [pytest.mark.root, pytest.mark.long]
 
 PATTERN = "tests/integration/test_runtime*.py"
-GUEST_TESTS = sorted(path.relative_to(CHECKOUT) for path in CHECKOUT.glob(PATTERN)) or [pathlib.Path(PATTERN)]
+GUEST_TESTS = [
+    *(sorted(path.relative_to(CHECKOUT) for path in CHECKOUT.glob(PATTERN)) or [pathlib.Path(PATTERN)]),
+    pathlib.Path("tests/vm/runtime_on_v2.py"),
+]
 # Emulated instructions take ten to twenty times as long.
 FILE_SECONDS = 1500
 
@@ -146,6 +149,7 @@ def test_memory_pressure_counts_what_cannot_be_dropped(vm):
 
 @pytest.mark.parametrize("path", GUEST_TESTS, ids=lambda path: path.stem)
 def test_runtime(vm, path: pathlib.Path):
-    done = vm.run(f"python3 -m pytest -q -rs -p no:cacheprovider {path}", FILE_SECONDS)
+    command = f"python3 -m pytest -rs -p no:cacheprovider {path}"
+    done = vm.run(command, FILE_SECONDS, env={"PYCTL_TEST_PATIENCE": "10"})
     assert done.code == 0, f"in the guest:\n{done.stdout[-20000:]}\n{done.stderr[-5000:]}\n{vm.console(20)}"
     assert re.search(r"\d+ passed", done.stdout), done.stdout
