@@ -138,22 +138,32 @@ class Pleg:
         """Compare what is there with what was there. Raises CRIError."""
         sandboxes = await self._runtime.list_pod_sandboxes()
         containers = await self._runtime.list_containers()
-        before = self._states
+        before, known = self._states, self._sandboxes
         self._states = {each.id: (each.state, each.labels.get(POD_UID, "")) for each in containers}
-        for identity, (state, _) in self._states.items():
-            if state == cri.CONTAINER_EXITED and before.get(identity, (-1, ""))[0] != state:
-                await self._look(identity)
-        for identity, (state, uid) in before.items():
-            if identity not in self._states and state != cri.CONTAINER_EXITED:
-                self._listener.container_missing(uid, identity)
-        known = self._sandboxes
         self._sandboxes = {each.id: (each.state, each.labels.get(POD_UID, "")) for each in sandboxes}
-        for identity, (state, uid) in self._sandboxes.items():
-            if state == cri.SANDBOX_NOTREADY and known.get(identity, (-1, ""))[0] != state:
-                await self._verify_lost(identity, uid)
-        for identity, (_, uid) in known.items():
-            if identity not in self._sandboxes:
-                self._listener.sandbox_lost(uid, identity)
+        # All questions to the answers are put before the first wait: events go on changing what is remembered.
+        ended = [
+            each for each, (state, _) in self._states.items() if _turned(before, each, state, cri.CONTAINER_EXITED)
+        ]
+        missing = [
+            (uid, each)
+            for each, (state, uid) in before.items()
+            if each not in self._states and state != cri.CONTAINER_EXITED
+        ]
+        stopped = [
+            (uid, each)
+            for each, (state, uid) in self._sandboxes.items()
+            if _turned(known, each, state, cri.SANDBOX_NOTREADY)
+        ]
+        gone = [(uid, each) for each, (_, uid) in known.items() if each not in self._sandboxes]
+        for identity in ended:
+            await self._look(identity)
+        for uid, identity in missing:
+            self._listener.container_missing(uid, identity)
+        for uid, identity in stopped:
+            await self._verify_lost(identity, uid)
+        for uid, identity in gone:
+            self._listener.sandbox_lost(uid, identity)
         self._listener.listed(Snapshot(sandboxes, containers))
 
     async def _verify_lost(self, identity: str, uid: str) -> None:
@@ -166,3 +176,8 @@ class Pleg:
         except CRIError:
             pass  # gone altogether
         self._listener.sandbox_lost(uid, identity)
+
+
+def _turned(before: dict[str, tuple[int, str]], identity: str, state: int, wanted: int) -> bool:
+    """Is it in the wanted state now, and was not when we looked last?"""
+    return state == wanted and before.get(identity, (-1, ""))[0] != wanted
