@@ -65,6 +65,8 @@ class Container:
     async def create(self) -> None:
         """Everything up to the gate: snapshot, cgroups, mounts, the waiting child. Undone if any of it fails."""
         spec.refuse_unsupported(self.config)
+        for gap in spec.gaps(self.config):
+            log.warning("container %s: %s", self.id[:12], gap)
         wanted = self.config.image.image
         image = self.parts.images.resolve(wanted)
         if image is None:

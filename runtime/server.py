@@ -22,6 +22,7 @@ from pb.cri.v1 import api_pb2_grpc
 from runtime import errors, translate
 from runtime.container import Container
 from runtime.core import Runtime
+from runtime.diskusage import DiskUsage
 from runtime.events import ListenerTooSlow
 from runtime.execution import run_to_end
 from runtime.sandbox import Sandbox
@@ -79,6 +80,7 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
     def __init__(self, runtime: Runtime, streaming: StreamingServer) -> None:
         self._runtime = runtime
         self._streaming = streaming
+        self._disk = DiskUsage(runtime.parts.snapshots, runtime.parts.clock)
         self.working: set[asyncio.Future[Any]] = set()
 
     @rpc
@@ -297,7 +299,7 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
 
     @rpc
     async def ContainerStats(self, request: cri.ContainerStatsRequest, context: Context) -> cri.ContainerStatsResponse:
-        return cri.ContainerStatsResponse(stats=self._stats(self._runtime.container(request.container_id)))
+        return cri.ContainerStatsResponse(stats=await self._stats(self._runtime.container(request.container_id)))
 
     @rpc
     async def ListContainerStats(
@@ -312,18 +314,21 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
             and container.sandbox.id.startswith(wanted.pod_sandbox_id)
             and translate.labels_match(wanted.label_selector, container.config.labels)
         ]
-        return cri.ListContainerStatsResponse(stats=[self._stats(container) for container in found])
+        self._disk.forget_all_but({container.id for container in self._runtime.containers()})
+        return cri.ListContainerStatsResponse(stats=[await self._stats(container) for container in found])
 
-    def _stats(self, container: Container) -> cri.ContainerStats:
+    async def _stats(self, container: Container) -> cri.ContainerStats:
         parts = self._runtime.parts
-        written = parts.snapshots.usage(container.id)
+        written = await self._disk.of(container.id)
         return translate.container_stats(container, container.cgroup().usage(), written, parts.now_ns())
 
     @rpc
     async def PodSandboxStats(
         self, request: cri.PodSandboxStatsRequest, context: Context
     ) -> cri.PodSandboxStatsResponse:
-        return cri.PodSandboxStatsResponse(stats=self._sandbox_stats(self._runtime.sandbox(request.pod_sandbox_id)))
+        return cri.PodSandboxStatsResponse(
+            stats=await self._sandbox_stats(self._runtime.sandbox(request.pod_sandbox_id))
+        )
 
     @rpc
     async def ListPodSandboxStats(
@@ -337,12 +342,13 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
             and sandbox.id.startswith(wanted.id)
             and translate.labels_match(wanted.label_selector, sandbox.config.labels)
         ]
-        return cri.ListPodSandboxStatsResponse(stats=[self._sandbox_stats(sandbox) for sandbox in found])
+        return cri.ListPodSandboxStatsResponse(stats=[await self._sandbox_stats(sandbox) for sandbox in found])
 
-    def _sandbox_stats(self, sandbox: Sandbox) -> cri.PodSandboxStats:
+    async def _sandbox_stats(self, sandbox: Sandbox) -> cri.PodSandboxStats:
         now = self._runtime.parts.now_ns()
         stats = translate.sandbox_stats(sandbox, sandbox.group.group().usage(), now)
-        stats.linux.containers.extend(self._stats(each) for each in sandbox.containers.values() if each.alive)
+        alive = [container for container in sandbox.containers.values() if container.alive]
+        stats.linux.containers.extend([await self._stats(container) for container in alive])
         if sandbox.record.link:
             counters = _counters(sandbox.record.link)
             stats.linux.network.timestamp = now

@@ -156,6 +156,17 @@ def refuse_unsupported(config: cri.ContainerConfig) -> None:
             raise InvalidArgument(f"{mount.container_path}: recursive_read_only needs readonly and private propagation")
 
 
+def gaps(config: cri.ContainerConfig) -> list[str]:
+    """What is asked for and would be refused if half of the world's pods did not ask for it."""
+    security = config.linux.security_context
+    default = cri.SecurityProfile.RuntimeDefault
+    if security.HasField("seccomp") and security.seccomp.profile_type == default and not security.privileged:
+        return [
+            "the default seccomp profile is asked for, but this runtime has none yet: system calls are not filtered"
+        ]
+    return []
+
+
 def refuse_unsupported_sandbox(config: cri.PodSandboxConfig) -> None:
     """Raise for what is asked of a sandbox and not done."""
     refuse_user_namespace(config.linux.security_context.namespace_options)

@@ -116,7 +116,14 @@ class BridgeNetwork:
             raise NetworkError(self._health.message)
         self.detach(sandbox)
         name = self._link_name(sandbox)
-        self._route.add_veth(name, _INSIDE, namespace_fd, self._index, self._mtu)
+        try:
+            self._route.add_veth(name, _INSIDE, namespace_fd, self._index, self._mtu)
+        except OSError as error:
+            if error.errno not in (errno.ENODEV, errno.EINVAL):
+                raise
+            log.warning("bridge %s is gone, making it again", self._name)
+            self._index = self._bridge(self._leases)
+            self._route.add_veth(name, _INSIDE, namespace_fd, self._index, self._mtu)
         try:
             link = inside.link(_INSIDE)
             if link is None:

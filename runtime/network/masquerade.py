@@ -48,12 +48,16 @@ def install(table: str, network: IPv4Network, bridge: str) -> str:
 
 
 def remove(table: str) -> None:
-    if shutil.which("nft"):
+    if _program():
         _nft(f"table ip {table}\ndelete table ip {table}\n")
 
 
+def _program() -> str | None:
+    return shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
+
+
 def _nft(commands: str) -> str:
-    program = shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
+    program = _program()
     if program is None:
         return "no nft program (Debian: apt-get install nftables)"
     result = subprocess.run([program, "-f", "-"], input=commands, capture_output=True, text=True, check=False)

@@ -15,13 +15,14 @@ import time
 from runtime.linux import constants as c
 from runtime.zygote.launch import Launch, Starter
 from runtime.zygote.logs import LogFile
+from runtime.zygote.loop import MAX_BACKLOG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runtime.zygote.launch import Shared
-    from runtime.zygote.loop import Connection
+    from runtime.zygote.loop import Connection, Loop
     from runtime.zygote.protocol import Message
 
     Answer = Callable[[Message], None]
@@ -31,6 +32,57 @@ _JOIN = c.CLONE_NEWNS | c.CLONE_NEWPID
 START_ERROR_CODE = 128
 
 
+class Listener:
+    """The writing end of somebody who is attached. One who is gone or too slow is let go; nobody waits for it."""
+
+    def __init__(self, loop: Loop, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._loop = loop
+        self._fd = fd
+        self._waiting = b""
+        self._last = False
+        # Nothing is ever read from it: being readable means that the other end is closed.
+        loop.watch(fd, self.close)
+
+    @property
+    def open(self) -> bool:
+        return self._fd >= 0
+
+    def tell(self, data: bytes) -> None:
+        self._waiting += data
+        if len(self._waiting) > MAX_BACKLOG:
+            self.close()
+        elif self.open:
+            self._flush()
+
+    def finish(self) -> None:
+        """No more will come: close as soon as the rest is written."""
+        self._last = True
+        if self.open:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[os.write(self._fd, self._waiting) :]
+        except BlockingIOError:
+            self._loop.want_write(self._fd, self._flush)
+            return
+        except OSError:
+            self.close()
+            return
+        self._loop.want_write(self._fd, None)
+        if self._last:
+            self.close()
+
+    def close(self) -> None:
+        if self.open:
+            self._loop.unwatch(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            self._waiting = b""
+
+
 class Outputs:
     """The reading ends of a container's streams: copied into its log and to whoever is attached."""
 
@@ -38,7 +90,7 @@ class Outputs:
         self._shared = shared
         self._log = log
         self._sources: dict[bytes, int] = {}
-        self._listeners: list[tuple[bytes, int]] = []
+        self._listeners: list[tuple[bytes, Listener]] = []
 
     def add(self, stream: bytes, fd: int) -> None:
         os.set_blocking(fd, False)
@@ -46,8 +98,8 @@ class Outputs:
         self._shared.loop.watch(fd, lambda: self._pump_once(stream))
 
     def listen(self, stream: bytes, fd: int) -> None:
-        os.set_blocking(fd, False)
-        self._listeners.append((stream, fd))
+        self._listeners = [known for known in self._listeners if known[1].open]
+        self._listeners.append((stream, Listener(self._shared.loop, fd)))
 
     def _pump_once(self, stream: bytes) -> None:
         self._pump(stream)
@@ -70,19 +122,10 @@ class Outputs:
             os.close(fd)
             del self._sources[stream]
             return False
-        for listener in [known for known in self._listeners if known[0] == stream]:
-            self._tell(listener, data)
+        for wanted, listener in self._listeners:
+            if wanted == stream:
+                listener.tell(data)
         return True
-
-    def _tell(self, listener: tuple[bytes, int], data: bytes) -> None:
-        """A listener that is gone or too slow is let go: the container must not wait for it."""
-        try:
-            complete = os.write(listener[1], data) == len(data)
-        except OSError:
-            complete = False
-        if not complete:
-            os.close(listener[1])
-            self._listeners.remove(listener)
 
     def finish(self) -> None:
         """Take what is still in the pipes, then close all: whoever holds the writing ends writes to nobody."""
@@ -94,8 +137,8 @@ class Outputs:
             self._shared.loop.unwatch(fd)
             os.close(fd)
         self._sources.clear()
-        for _, fd in self._listeners:
-            os.close(fd)
+        for _, listener in self._listeners:
+            listener.finish()
         self._listeners.clear()
 
 

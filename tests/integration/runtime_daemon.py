@@ -22,12 +22,14 @@ from runtime.linux.kernel import RealKernel
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 IMAGE = "test.local/busybox:1"
+# Generous, for these tests run on emulated machines too.
+CALL_SECONDS = 60
 _NUMBERS = itertools.count()
 # Multiplies deadlines: tests/vm runs these tests on an emulated processor.
 PATIENCE = float(os.environ.get("PYCTL_TEST_PATIENCE", "1"))
 
 
-def eventually(holds, seconds=20.0):
+def eventually(holds, seconds=60.0):
     """The first true value of `holds()`; an assertion error when the time is over."""
     deadline = time.monotonic() + seconds * PATIENCE
     while not (found := holds()):
@@ -94,7 +96,7 @@ class Daemon:
         def answers():
             assert self.process.poll() is None, self.log.read_text()
             try:
-                return self.runtime.Version(cri.VersionRequest(), timeout=5, wait_for_ready=True)
+                return self.runtime.Version(cri.VersionRequest(), timeout=CALL_SECONDS, wait_for_ready=True)
             except grpc.RpcError:
                 return None
 
@@ -107,7 +109,7 @@ class Daemon:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(CALL_SECONDS)
 
     def build_image(self, *programs: str, tag: str = IMAGE) -> None:
         request = runtime_pb2.BuildFromHostRequest(programs=programs, tag=tag, entrypoint=["/usr/bin/busybox"])
@@ -146,7 +148,7 @@ class Daemon:
 
     def run_sandbox(self, name: str = "pod", **more) -> str:
         request = cri.RunPodSandboxRequest(config=self.sandbox_config(name, **more))
-        return self.runtime.RunPodSandbox(request, timeout=20).pod_sandbox_id
+        return self.runtime.RunPodSandbox(request, timeout=CALL_SECONDS).pod_sandbox_id
 
     def create(self, sandbox: str, *command: str, name: str = "main", **more) -> str:
         config = cri.ContainerConfig(
@@ -157,10 +159,10 @@ class Daemon:
             **more,
         )
         request = cri.CreateContainerRequest(pod_sandbox_id=sandbox, config=config)
-        return self.runtime.CreateContainer(request, timeout=20).container_id
+        return self.runtime.CreateContainer(request, timeout=CALL_SECONDS).container_id
 
     def start_container(self, container: str) -> None:
-        self.runtime.StartContainer(cri.StartContainerRequest(container_id=container), timeout=20)
+        self.runtime.StartContainer(cri.StartContainerRequest(container_id=container), timeout=CALL_SECONDS)
 
     def run(self, sandbox: str, *command: str, **more) -> str:
         container = self.create(sandbox, *command, **more)
@@ -171,12 +173,14 @@ class Daemon:
         return self.run(sandbox, "/usr/bin/busybox", "sh", "-c", script, **more)
 
     def status(self, container: str) -> cri.ContainerStatus:
-        return self.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container), timeout=20).status
+        request = cri.ContainerStatusRequest(container_id=container)
+        return self.runtime.ContainerStatus(request, timeout=CALL_SECONDS).status
 
     def sandbox_status(self, sandbox: str) -> cri.PodSandboxStatus:
-        return self.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox), timeout=20).status
+        request = cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox)
+        return self.runtime.PodSandboxStatus(request, timeout=CALL_SECONDS).status
 
-    def wait_exit(self, container: str, seconds: float = 20.0) -> cri.ContainerStatus:
+    def wait_exit(self, container: str, seconds: float = 60.0) -> cri.ContainerStatus:
         def exited():
             status = self.status(container)
             return status if status.state == cri.ContainerState.CONTAINER_EXITED else None
@@ -185,7 +189,7 @@ class Daemon:
 
     def exec(self, container: str, *command: str, timeout: int = 10) -> cri.ExecSyncResponse:
         request = cri.ExecSyncRequest(container_id=container, cmd=command, timeout=timeout)
-        return self.runtime.ExecSync(request, timeout=timeout + 10)
+        return self.runtime.ExecSync(request, timeout=timeout + CALL_SECONDS)
 
     def sh(self, container: str, script: str) -> str:
         answer = self.exec(container, "/usr/bin/busybox", "sh", "-c", script)
@@ -205,5 +209,5 @@ class Daemon:
         return "\n".join(content for _, _, content in self.read_log(container))
 
     def remove_sandbox(self, sandbox: str) -> None:
-        self.runtime.StopPodSandbox(cri.StopPodSandboxRequest(pod_sandbox_id=sandbox), timeout=30)
-        self.runtime.RemovePodSandbox(cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox), timeout=30)
+        self.runtime.StopPodSandbox(cri.StopPodSandboxRequest(pod_sandbox_id=sandbox), timeout=CALL_SECONDS)
+        self.runtime.RemovePodSandbox(cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox), timeout=CALL_SECONDS)

@@ -211,7 +211,8 @@ def test_a_sandbox_is_prepared_for_the_next_pod_wherever_its_cgroup_belongs(tmp_
             sandbox = daemon.run_sandbox(f"pod-{number}", linux=cri.LinuxPodSandboxConfig(cgroup_parent=parent))
             assert sandbox == ready
             container = daemon.shell(sandbox, "hostname; sleep 1000")
-            eventually(lambda: daemon.read_log(container) == [("stdout", "F", f"pod-{number}")])
+            eventually(lambda c=container: daemon.read_log(c))
+            assert daemon.read_log(container) == [("stdout", "F", f"pod-{number}")]
             group = info(daemon, container)["cgroup"]
             assert group.endswith(f"/{sandbox}/{container}")
             assert group.startswith(f"{parent}/{sandbox}" if parent else f"{root}/")

@@ -251,6 +251,17 @@ async def test_attach(daemon, sandbox):
     assert [content for _, _, content in daemon.read_log(container)] == ["got one", "over"]
 
 
+async def test_a_slow_reader_that_is_attached_loses_nothing_and_holds_up_nobody(daemon, sandbox):
+    script = "read x; head -c 1500000 /dev/zero | tr '\\0' a; echo; echo end"
+    container = daemon.shell(sandbox, script, name="flood", stdin=True, stdin_once=True)
+    answer = daemon.runtime.Attach(cri.AttachRequest(container_id=container, stdin=True, stdout=True))
+    async with Client.connect(answer.url) as client:
+        await client.send(STDIN, b"go\n")
+        status = await client.status()
+        assert len(client.received[STDOUT]) == 1_500_000 + len("\nend\n")
+    assert status["status"] == "Success"
+
+
 async def test_attach_to_a_terminal_until_the_end(daemon, sandbox):
     container = daemon.shell(sandbox, "read x; echo got $x; exit 2", name="tty", stdin=True, tty=True)
     answer = daemon.runtime.Attach(cri.AttachRequest(container_id=container, stdin=True, stdout=True, tty=True))
