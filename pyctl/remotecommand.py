@@ -20,8 +20,8 @@ from componentbase import websocket
 from componentbase.http import Headers, Query, Request
 from componentbase.websocket import WebSocket
 from kubeclient.config import ClusterAccess
-from kubeclient.http_transport import HttpTransport
 from kubeclient.transport import TransportError
+from kubeclient.upgrade import UpgradeTransport
 from pyctl.api import ApiError, unreachable
 from pyctl.failure import Failure
 
@@ -41,7 +41,7 @@ class Session:
 
 async def run(access: ClusterAccess, session: Session) -> int:
     """Run the command; its exit code. Raises ApiError when refused, Failure when it could not be run or was cut off."""
-    transport = HttpTransport(access)
+    transport = UpgradeTransport(access)
     try:
         headers = websocket.request_headers(PROTOCOLS)
         request = Request("GET", session.path, Query.of(session.query), Headers(headers))

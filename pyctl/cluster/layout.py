@@ -210,6 +210,8 @@ def check_free(layout: Layout) -> None:
     if not layout.data.is_dir():
         raise Failure(f"{layout.data} is not a directory", hint="choose another --data-dir")
     strangers = [each.name for each in layout.data.iterdir() if each.name != layout.lock_file.name]
+    if layout.cluster_file.name in strangers:
+        load(layout)  # says what is wrong with it
     if strangers and not is_ours(layout):
         raise Failure(
             f"{layout.data} is not empty and has no cluster.json of pyctl in it",

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, replace
 
 from pyctl.cluster import ports
-from pyctl.cluster.layout import Cluster, Layout
+from pyctl.cluster.layout import DEFAULT_DATA_DIR, Cluster, Layout
 from pyctl.failure import Failure
 
 NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -26,12 +26,14 @@ class Options:
     agent_port: int | None = None
 
 
-def first(options: Options, version: str) -> Cluster:
+def first(layout: Layout, options: Options, version: str) -> Cluster:
     """Decide everything for a cluster that starts for the first time."""
+    seed = None if layout.data == DEFAULT_DATA_DIR else int(layout.hash, 16)
     used = [network for _, network in ports.used_networks()]
-    pods, services = ports.choose_ranges(used)
-    api_port = options.api_port or ports.choose(ports.API_PORT)
-    agent_port = options.agent_port or ports.choose(ports.AGENT_PORT, avoid=[api_port])
+    pods, services = ports.choose_ranges(used, seed or 0)
+    api_preferred, agent_preferred = ports.preferred(seed)
+    api_port = options.api_port or ports.choose(api_preferred)
+    agent_port = options.agent_port or ports.choose(agent_preferred, avoid=[api_port])
     return Cluster(
         node_name=_node_name(options.node_name or socket.gethostname().lower()),
         ports={"apiserver": api_port, "nodeagent": agent_port},

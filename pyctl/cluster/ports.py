@@ -15,8 +15,12 @@ from pathlib import Path
 
 from pyctl.failure import Failure
 
+# Kubernetes' own, for the cluster in the default directory.
 API_PORT = 6443
 AGENT_PORT = 10250
+# Other clusters begin to look elsewhere, each at its own place below the ephemeral ports: two that are started at the
+# same moment, or one while the other is down, do not choose the same.
+OTHER_PORTS = range(16400, 30000, 8)
 SPAN = 200
 
 Network = ipaddress.IPv4Network
@@ -97,10 +101,19 @@ def used_networks(proc: Path = Path("/proc")) -> list[tuple[str, Network]]:
     return found
 
 
-def _pod_ranges() -> Iterator[Network]:
-    for second in range(244, 256):
-        for third in range(256):
-            yield Network(f"10.{second}.{third}.0/24")
+def preferred(seed: int | None) -> tuple[int, int]:
+    """Where to begin to look for the API server's and the agent's port; None is the cluster in the default directory."""
+    if seed is None:
+        return API_PORT, AGENT_PORT
+    base = OTHER_PORTS[seed % len(OTHER_PORTS)]
+    return base, base + 1
+
+
+def _pod_ranges(seed: int) -> Iterator[Network]:
+    count = 12 * 256
+    for number in range(count):
+        second, third = divmod((seed + number) % count, 256)
+        yield Network(f"10.{244 + second}.{third}.0/24")
 
 
 def _service_ranges() -> Iterator[Network]:
@@ -108,8 +121,8 @@ def _service_ranges() -> Iterator[Network]:
         yield Network(f"10.{second}.0.0/16")
 
 
-def choose_ranges(used: Iterable[Network]) -> tuple[str, str]:
-    """A /24 for pods and a /16 for services that overlap nothing in `used`."""
+def choose_ranges(used: Iterable[Network], seed: int = 0) -> tuple[str, str]:
+    """A /24 for pods and a /16 for services that overlap nothing in `used`; the search begins at `seed`."""
     taken = list(used)
 
     def first(candidates: Iterator[Network], what: str) -> Network:
@@ -118,7 +131,7 @@ def choose_ranges(used: Iterable[Network]) -> tuple[str, str]:
                 return candidate
         raise Failure(f"no free address range for {what} in 10.0.0.0/8", hint="name one with --pod-cidr")
 
-    return str(first(_pod_ranges(), "pods")), str(first(_service_ranges(), "services"))
+    return str(first(_pod_ranges(seed), "pods")), str(first(_service_ranges(), "services"))
 
 
 def parse_pod_range(text: str) -> str:

@@ -57,7 +57,7 @@ def prepare(layout: Layout, options: Options, state: State) -> Cluster:
     known = layouts.load(layout)
     if known is None:
         layouts.check_free(layout)
-    cluster = choices.again(known, options, version) if known else choices.first(options, version)
+    cluster = choices.again(known, options, version) if known else choices.first(layout, options, version)
     running = {name for name, record in state.components.items() if record.alive}
     choices.check_ports(layout, cluster, running)
     layouts.make_directories(layout, cluster)

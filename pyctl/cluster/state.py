@@ -20,7 +20,8 @@ SOCKET_NAME = "supervisor.sock"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One component as it was last seen. Times are unix seconds; `failures` counts ends without a steady run between."""
+    """One component as it was last seen. Times are unix seconds; `failures` counts ends without a steady run
+    between."""
 
     process: Identity | None
     state: str

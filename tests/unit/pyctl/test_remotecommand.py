@@ -66,7 +66,7 @@ def stdin(tmp_path: Path) -> Iterator[Any]:
 
 async def converse(monkeypatch: pytest.MonkeyPatch, play: Any, *, stdin: bool = False, **attributes: Any) -> int:
     kind = type("Transport", (FakeTransport,), {"play": staticmethod(play), **attributes})
-    monkeypatch.setattr(remotecommand, "HttpTransport", kind)
+    monkeypatch.setattr(remotecommand, "UpgradeTransport", kind)
     monkeypatch.setattr("sys.stdin", os.fdopen(0, closefd=False))  # pytest has put its own there
     session = Session("/api/v1/namespaces/n/pods/p/exec", {"command": ["x"]}, stdin=stdin, tty=False)
     return await run(ClusterAccess("http://127.0.0.1:1"), session)
