@@ -146,8 +146,8 @@ def _node(item: Document) -> Lines:
     rows = [(f"  {name}", str(capacity[name]), str(allocatable.get(name, ""))) for name in sorted(capacity)]
     yield from columns(("  NAME", "CAPACITY", "ALLOCATABLE"), rows)
     yield "System:"
-    for name, value in sorted((status.get("nodeInfo") or {}).items()):
-        yield _line(name[0].upper() + name[1:], value, 1)
+    facts = sorted((status.get("nodeInfo") or {}).items())
+    yield from columns((), [(f"  {name[0].upper()}{name[1:]}:", str(value)) for name, value in facts])
 
 
 def _generic(item: Document) -> Lines:

@@ -72,8 +72,8 @@ class TableWriter:
 
 
 def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Aligned lines of a table of our own."""
-    return TableWriter().aligned([header, *rows])
+    """Aligned lines of a table of our own; an empty header is left out."""
+    return TableWriter().aligned([header, *rows] if header else [*rows])
 
 
 def _cell(value: Any) -> str:

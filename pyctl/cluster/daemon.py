@@ -19,10 +19,22 @@ OOM_SCORE = -900
 MODULE = "pyctl.cluster.daemon"
 
 
+def command(layout: Layout) -> list[str]:
+    """The command line of a cluster's supervisor, and of all that it forks."""
+    return [sys.executable, "-P", "-m", MODULE, "--data-dir", str(layout.data)]
+
+
+def environment() -> dict[str, str]:
+    """Ours, with this very pyctl first on the way to modules, however it was found."""
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def processes(layout: Layout) -> list[Identity]:
     """The supervisor of this cluster and the components that were forked from it, as /proc tells; this process is left
     out. What a supervisor had forked and not written down when it was killed is found here alone."""
-    return with_arguments([b"-m", MODULE.encode(), b"--data-dir", os.fsencode(layout.data)])
+    return with_arguments([os.fsencode(word) for word in command(layout)[2:]])
 
 
 def run(layout: Layout) -> int:

@@ -40,7 +40,7 @@ def first(layout: Layout, options: Options, version: str) -> Cluster:
         pod_cidr=ports.parse_pod_range(options.pod_cidr) if options.pod_cidr else pods,
         service_cidr=services,
         store=options.store or "sqlite",
-        registry_config=_registry_config(options.registry_config),
+        registry_config=_registry_config(options.registry_config or ""),
         version=version,
     )
 
@@ -82,8 +82,7 @@ def _node_name(text: str) -> str:
     return text
 
 
-def _registry_config(given: str | None) -> str:
-    path = os.environ.get("PYCTL_REGISTRY_CONFIG", "") if given is None else given
+def _registry_config(path: str) -> str:
     if path and not os.path.isdir(path):
         raise Failure(
             f"registry configuration {path!r} is not a directory", hint="it has certs.d/<registry>/hosts.toml's layout"

@@ -102,7 +102,7 @@ def used_networks(proc: Path = Path("/proc")) -> list[tuple[str, Network]]:
 
 
 def preferred(seed: int | None) -> tuple[int, int]:
-    """Where to begin to look for the API server's and the agent's port; None is the cluster in the default directory."""
+    """Where the search for the API server's and the agent's port begins; None: the cluster in the default directory."""
     if seed is None:
         return API_PORT, AGENT_PORT
     base = OTHER_PORTS[seed % len(OTHER_PORTS)]

@@ -8,9 +8,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import NoReturn
 
-import pyctl
 from pyctl.cluster import daemon, health, pki, preflight
 from pyctl.cluster import layout as layouts
 from pyctl.cluster import options as choices
@@ -39,8 +38,8 @@ def start(layout: Layout, options: Options, *, seconds: float, say: Say) -> None
         health.wait(layout, cluster, process, seconds, say)
 
 
-def run_here(layout: Layout, options: Options, say: Say) -> int:
-    """Be the supervisor, in the foreground, until SIGTERM or Ctrl-C."""
+def run_here(layout: Layout, options: Options, say: Say) -> NoReturn:
+    """Become the supervisor, in the foreground, until SIGTERM or Ctrl-C."""
     preflight.check(preflight.Host())
     with locked(layout):
         state = read_state(layout.run)
@@ -48,7 +47,8 @@ def run_here(layout: Layout, options: Options, say: Say) -> int:
             raise Failure(f"already up, data in {layout.data}", hint="`pyctl down` ends it")
         prepare(layout, options, state)
     say(f"running, data in {layout.data}; Ctrl-C stops the components, pods go on (`pyctl down` ends them)")
-    return daemon.run(layout)
+    # Not a call: whoever looks at the process table, or for what a killed supervisor has left, finds it under its name.
+    os.execve(sys.executable, daemon.command(layout), daemon.environment())
 
 
 def prepare(layout: Layout, options: Options, state: State) -> Cluster:
@@ -109,18 +109,16 @@ def _spawn(layout: Layout) -> subprocess.Popen[bytes]:
     """The supervisor as a process of its own session; its parent is gone as soon as this command ends."""
     from pyctl.cluster.supervisor import open_log
 
-    home = Path(pyctl.__file__).parents[1]
-    paths = [str(home), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     log = open_log(layout.log_file("supervisor"))
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", daemon.MODULE, "--data-dir", str(layout.data)],
+            daemon.command(layout),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd="/",
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=daemon.environment(),
         )
     finally:
         os.close(log)

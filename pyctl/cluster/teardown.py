@@ -8,7 +8,6 @@ its root.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -87,7 +86,6 @@ def _end_pods(layout: Layout, state: State, grace_seconds: int, say: Say) -> Non
 
 def _clean_host(layout: Layout) -> None:
     """Have the runtime's code remove all that a runtime of this root ever made on the host."""
-    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     done = subprocess.run(
         [
             sys.executable, "-P", "-m", "runtime", "--cleanup", "--log-level", "warning",
@@ -97,7 +95,7 @@ def _clean_host(layout: Layout) -> None:
         capture_output=True,
         text=True,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": home},
+        env=daemon.environment(),
         check=False,
     )  # fmt: skip
     if done.returncode:

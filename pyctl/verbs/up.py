@@ -21,6 +21,7 @@ from pyctl.settings import Settings
 )
 @click.option(
     "--registry-config",
+    envvar="PYCTL_REGISTRY_CONFIG",
     default=None,
     metavar="DIR",
     help="Mirrors, as DIR/<registry>/hosts.toml [env PYCTL_REGISTRY_CONFIG].",
@@ -64,7 +65,7 @@ def command(
     options = Options(store or "", node_name, pod_cidr, registry_config, api_port, agent_port)
     layout = settings.layout
     if foreground:
-        return starting.run_here(layout, options, say)
+        starting.run_here(layout, options, say)
     starting.start(layout, options, seconds=timeout, say=say)
     say(f"kubeconfig: {layout.kubeconfig}")
     return 0
