@@ -75,7 +75,7 @@ def test_a_strangers_directory_is_left_alone(layout: Layout) -> None:
     assert [each.name for each in layout.data.iterdir()] == ["thesis.tex"]
 
 
-def test_first_start_chooses_what_is_free() -> None:
+def test_first_start_chooses_what_is_free(layout: Layout) -> None:
     cluster = choices.first(layout, Options(node_name="n1"), "0.1.0")
     assert all(ports.is_free(port) for port in cluster.ports.values())
     assert len(set(cluster.ports.values())) == 2
