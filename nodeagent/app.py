@@ -6,7 +6,6 @@ Stopping the agent leaves every container running; the next one finds them again
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from componentbase import logs
 from componentbase.clock import RealClock
-from componentbase.httpserver import HttpServer
+from componentbase.httpserver import HttpServer, PortTaken
 from kubeclient.config import ClusterAccess, KubeconfigError, load_kubeconfig
 from kubeclient.http_transport import HttpTransport
 from kubeclient.rest import Client
@@ -51,8 +50,13 @@ def main(config: Config) -> int:
     except (KubeconfigError, OSError, ValueError) as error:
         log.error("cannot start: %s", error)
         return 1
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         asyncio.run(serve(config, access, context))
+    except asyncio.CancelledError:
+        return 0
+    except PortTaken as error:
+        log.error("cannot start: %s", error.strerror)
+        return 1
     return 0
 
 
