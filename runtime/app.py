@@ -25,7 +25,7 @@ from runtime.zygote import client as zygote
 
 if TYPE_CHECKING:
     from runtime.images.store import ImageStore
-    from runtime.parts import Parts
+    from runtime.parts import Images, Parts
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +88,21 @@ def _locked(config: Config) -> Iterator[None]:
         os.close(fd)
 
 
-def _parts(config: Config, started: Started) -> tuple[Parts, ImageStore]:
+def _images(config: Config) -> ImageStore:
+    from runtime.images.errors import ImageError
+    from runtime.images.store import ImageStore
+
+    try:
+        return ImageStore(config.root)
+    except ImageError as error:
+        raise StartError(str(error)) from None
+
+
+def _parts(config: Config, started: Started, images: Images) -> Parts:
     from componentbase.clock import RealClock
     from runtime.cgroups.interface import CgroupError
     from runtime.cgroups.tree import Tree, detect
     from runtime.events import Events
-    from runtime.images.store import ImageStore
     from runtime.linux import capabilities
     from runtime.linux.kernel import RealKernel
     from runtime.network.bridge import BridgeNetwork
@@ -111,9 +120,8 @@ def _parts(config: Config, started: Started) -> tuple[Parts, ImageStore]:
         raise StartError(str(error)) from None
     for controller in sorted({"cpu", "memory", "pids"} - cgroups.layout.controllers):
         log.warning("no %s cgroup controller: limits of that kind will be refused", controller)
-    images = ImageStore(config.root)
     snapshotter = OverlaySnapshotter if config.snapshotter == "overlay" else CopySnapshotter
-    parts = Parts(
+    return Parts(
         config=config,
         kernel=kernel,
         clock=RealClock(),
@@ -125,7 +133,6 @@ def _parts(config: Config, started: Started) -> tuple[Parts, ImageStore]:
         events=Events(),
         held_capabilities=held,
     )
-    return parts, images
 
 
 async def _serve(config: Config, started: Started) -> None:
@@ -141,7 +148,8 @@ async def _serve(config: Config, started: Started) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    parts, images = _parts(config, started)
+    images = _images(config)
+    parts = _parts(config, started, images)
     runtime = Runtime(parts)
     parts.network.start()
     await runtime.recover()
@@ -179,8 +187,9 @@ def _listen(server: object, path: Path) -> None:
 
 async def _destroy(config: Config, started: Started) -> None:
     from runtime.core import Runtime
+    from runtime.parts import NoImages
 
-    parts, _ = _parts(config, started)
+    parts = _parts(config, started, NoImages())
     runtime = Runtime(parts)
     await runtime.recover()
     await runtime.destroy()

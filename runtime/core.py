@@ -10,6 +10,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from pb.cri.v1 import api_pb2 as cri
 from runtime import pins, records, spec
@@ -147,13 +148,13 @@ class Runtime:
             log.warning("removing %s: its creation was never finished", directory.name)
             await self._sweep(directory.name)
         for directory in sorted(parts.sandboxes_directory.iterdir()):
-            record = records.load(directory, SandboxRecord)
-            if record is None:
-                continue
-            sandbox = Sandbox(parts, record, records.load_sandbox_config(directory))
-            self._sandboxes[record.id] = sandbox
-            await self._recover_containers(sandbox)
-            await sandbox.reconnect()
+            try:
+                await self._adopt(directory)
+            except Exception:
+                # A damaged directory must not keep the others from being served.
+                log.exception("removing sandbox %s: it cannot be recovered", directory.name)
+                self._sandboxes.pop(directory.name, None)
+                await self._sweep(directory.name)
         living = [sandbox.id for sandbox in self.sandboxes() if sandbox.ready]
         parts.network.reconcile(living)
         known = {container.id for container in self.containers()}
@@ -163,10 +164,19 @@ class Runtime:
         await self._sweep_cgroups()
         log.info("recovered %d sandboxes, %d of them ready", len(self._sandboxes), len(living))
 
+    async def _adopt(self, directory: Path) -> None:
+        record = records.load(directory, SandboxRecord)
+        if record is None:
+            raise ValueError(f"{directory}/record.json cannot be read")
+        sandbox = Sandbox(self.parts, record, records.load_sandbox_config(directory))
+        self._sandboxes[record.id] = sandbox
+        await self._recover_containers(sandbox)
+        await sandbox.reconnect()
+
     async def _recover_containers(self, sandbox: Sandbox) -> None:
         for directory in sorted((sandbox.directory / "containers").iterdir()):
             record = records.load(directory, ContainerRecord)
-            if record is None:
+            if record is None or not (directory / "config.pb").exists():
                 log.warning("removing container %s: its creation was never finished", directory.name)
                 await self._sweep_cgroup(f"{sandbox.record.cgroup}/{directory.name}")
                 shutil.rmtree(directory, ignore_errors=True)

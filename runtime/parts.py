@@ -42,6 +42,19 @@ class Images(Protocol):
     def unpin(self, owner: str) -> None: ...
 
 
+class NoImages:
+    """For cleaning up, which needs none and must work even if the images' directory is damaged."""
+
+    def resolve(self, name: str) -> Image | None:
+        return None
+
+    def pin(self, image_id: str, owner: str) -> None:
+        pass
+
+    def unpin(self, owner: str) -> None:
+        pass
+
+
 def _new_id() -> str:
     return secrets.token_hex(32)
 

@@ -66,17 +66,19 @@ def serve(socket_fd: int) -> int:
     gc.disable()
     gc.collect()
     gc.freeze()
-    protocol.send(daemon, {"event": "hello", "version": protocol.VERSION, "pid": os.getpid()})
-    frames = protocol.Receiver(daemon)
-    while True:
-        request = frames.next()
-        if request is None:
-            return 0
-        message, fds = request
-        answer = _spawn(daemon, message, fds)
-        for fd in fds:
-            os.close(fd)
-        protocol.send(daemon, answer)
+    try:
+        protocol.send(daemon, {"event": "hello", "version": protocol.VERSION, "pid": os.getpid()})
+        frames = protocol.Receiver(daemon)
+        while (request := frames.next()) is not None:
+            message, fds = request
+            answer = _spawn(daemon, message, fds)
+            for fd in fds:
+                os.close(fd)
+            protocol.send(daemon, answer)
+    except ConnectionError:
+        # The daemon died in the middle of a sentence.
+        pass
+    return 0
 
 
 def _spawn(daemon: socket.socket, message: Message, fds: list[int]) -> Message:

@@ -7,6 +7,7 @@ It decides nothing: images, mounts, cgroups and addresses are prepared by the da
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -32,6 +33,8 @@ SPARE_IDLE_SECONDS = 60.0
 def main(order: Message, directory: int, listener_fd: int, connection_fd: int) -> int:
     """Become the shim of a new sandbox. The first message on the connection is the hello, or why there is none."""
     kernel = RealKernel()
+    # The zygote has none to collect and froze what it has; a shim lives long and makes cycles.
+    gc.enable()
     os.setsid()
     _detach_streams(directory)
     kernel.prctl(c.PR_SET_CHILD_SUBREAPER, 1)

@@ -33,7 +33,7 @@ def daemon(tmp_path_factory):
 def sandbox(daemon, request):
     if daemon.process.poll() is not None:
         daemon.start()
-    identifier = daemon.run_sandbox(request.node.name)
+    identifier = daemon.run_sandbox(request.node.name[:60])
     yield identifier
     if daemon.process.poll() is not None:
         daemon.start()
@@ -235,3 +235,50 @@ def test_a_sandbox_is_prepared_for_the_next_pod_wherever_its_cgroup_belongs(tmp_
             directory.rmdir()
             directory.parent.rmdir()
             directory.parent.parent.rmdir()
+
+
+@pytest.mark.parametrize("damage", ["record", "config", "containers", "empty"])
+def test_a_damaged_sandbox_is_removed_and_the_others_are_served(daemon, sandbox, damage):
+    container = daemon.shell(sandbox, "sleep 1000")
+    broken = daemon.run_sandbox("broken")
+    inner = daemon.shell(broken, "sleep 1000")
+    pid = int(info(daemon, inner)["pid"])
+    daemon.kill()
+    home = daemon.root / "sandboxes" / broken
+    if damage == "record":
+        (home / "record.json").write_text("{")
+    elif damage == "config":
+        (home / "config.pb").write_bytes(b"\xff\xff")
+    elif damage == "containers":
+        (home / "containers" / inner / "config.pb").unlink()
+    else:
+        (home / "containers" / inner / "state.json").write_text("")
+    daemon.start()
+    assert daemon.sh(container, "echo served") == "served\n"
+    if damage == "empty":
+        # The shim knows better than the disk.
+        assert daemon.status(inner).state == RUNNING
+    else:
+        eventually(lambda: not pathlib.Path(f"/proc/{pid}").exists())
+    if damage in ("record", "config"):
+        assert not home.exists()
+    else:
+        daemon.remove_sandbox(broken)
+
+
+def test_a_damaged_image_index_is_named_and_does_not_hinder_cleaning_up(tmp_path):
+    daemon = Daemon(tmp_path)
+    try:
+        daemon.start()
+        daemon.build_image("busybox")
+        daemon.shell(daemon.run_sandbox("pod"), "sleep 1000")
+        daemon.kill()
+        index = daemon.root / "images" / "index.json"
+        index.write_text("{")
+        again = subprocess.run(daemon.command(), capture_output=True, text=True, timeout=60, cwd=CHECKOUT)
+        assert again.returncode == 1
+        assert str(index) in again.stderr and "Traceback" not in again.stderr
+        assert daemon.cleanup().returncode == 0
+        assert traces(daemon, "no marker") == []
+    finally:
+        daemon.close()
