@@ -12,7 +12,6 @@ from apimachinery.meta import Record
 
 # Paths below `spec`; `[]` goes through a list. A field counts as set when it is neither empty nor what NEUTRAL says.
 ROWS: tuple[str, ...] = (
-    "initContainers[].restartPolicy",
     "ephemeralContainers",
     "automountServiceAccountToken",
     "serviceAccountName",
@@ -20,7 +19,6 @@ ROWS: tuple[str, ...] = (
     "affinity.podAntiAffinity",
     "topologySpreadConstraints",
     "priorityClassName",
-    "readinessGates",
     "runtimeClassName",
     "overhead",
     "setHostnameAsFQDN",
@@ -29,14 +27,9 @@ ROWS: tuple[str, ...] = (
     "schedulingGates",
     "resourceClaims",
     "resources",
-    "imagePullSecrets",
     "securityContext.seLinuxOptions",
     "securityContext.windowsOptions",
-    "securityContext.runAsNonRoot",
-    "securityContext.supplementalGroupsPolicy",
-    "securityContext.fsGroup",
     "securityContext.fsGroupChangePolicy",
-    "securityContext.sysctls",
     "securityContext.seccompProfile",
     "securityContext.appArmorProfile",
     "securityContext.seLinuxChangePolicy",
@@ -50,16 +43,11 @@ CONTAINER_ROWS: tuple[str, ...] = (
     "lifecycle",
     "resizePolicy",
     "volumeDevices",
-    "terminationMessagePolicy",
     "stdinOnce",
     "ports[].hostPort",
     "resources.claims",
-    "volumeMounts[].recursiveReadOnly",
-    "volumeMounts[].mountPropagation",
-    "volumeMounts[].subPathExpr",
     "securityContext.seLinuxOptions",
     "securityContext.windowsOptions",
-    "securityContext.runAsNonRoot",
     "securityContext.procMount",
     "securityContext.seccompProfile",
     "securityContext.appArmorProfile",
@@ -72,12 +60,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "hostUsers": (True,),
     "automountServiceAccountToken": (False,),
     "tolerations[].tolerationSeconds": (300,),
-    "terminationMessagePolicy": ("File",),
     "stdinOnce": (False,),
-    "volumeMounts[].recursiveReadOnly": ("Disabled",),
-    "volumeMounts[].mountPropagation": ("None",),
     "securityContext.procMount": ("Default",),
-    "securityContext.runAsNonRoot": (False,),
 }
 # Sources of volumes that work; all others are rows.
 VOLUMES = ("name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
@@ -100,7 +84,7 @@ def unsupported(pod: Pod) -> list[str]:
     for index, volume in enumerate(spec.volumes):
         path = f"spec.volumes[{index}]"
         paths += [f"{path}.{name}" for name in _others(volume, VOLUMES)]
-        if volume.emptyDir is not None and volume.emptyDir.sizeLimit:
+        if volume.emptyDir is not None and volume.emptyDir.sizeLimit and volume.emptyDir.medium != "Memory":
             paths.append(f"{path}.emptyDir.sizeLimit")
         for number, source in enumerate(volume.projected.sources if volume.projected is not None else ()):
             paths += [f"{path}.projected.sources[{number}].{name}" for name in _others(source, PROJECTIONS)]

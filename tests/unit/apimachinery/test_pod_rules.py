@@ -336,7 +336,7 @@ def test_unsupported_fields_are_told_once_and_defaults_are_not() -> None:
         {
             "affinity": {"podAntiAffinity": {}},
             "runtimeClassName": "gvisor",
-            "securityContext": {"fsGroup": 1},
+            "securityContext": {"fsGroupChangePolicy": "Always"},
             "volumes": [{"name": "p", "persistentVolumeClaim": {"claimName": "x"}}],
             "schedulingGates": [{"name": "g"}],
         },
@@ -352,7 +352,7 @@ def test_unsupported_fields_are_told_once_and_defaults_are_not() -> None:
             "spec.affinity.podAntiAffinity",
             "spec.runtimeClassName",
             "spec.schedulingGates",
-            "spec.securityContext.fsGroup",
+            "spec.securityContext.fsGroupChangePolicy",
             "spec.containers[0].livenessProbe",
             "spec.containers[0].ports[0].hostPort",
             "spec.containers[0].resources.limits[example.com/gpu]",
