@@ -207,12 +207,12 @@ def _groups(security: PodSecurityContext) -> list[int]:
     return [*security.supplementalGroups, *([] if security.fsGroup is None else [security.fsGroup])]
 
 
-def _profile(profile: SeccompProfile | None, *, privileged: bool = False) -> cri.SecurityProfile:
-    """Without a word in the spec the runtime's default filter applies; a privileged container has none."""
+def _profile(profile: SeccompProfile | None, *, privileged: bool = False) -> cri.SecurityProfile | None:
+    """Without a word in the spec it is the runtime's to decide; a privileged container has none."""
     if privileged:
         return cri.SecurityProfile(profile_type=cri.SecurityProfile.Unconfined)
     if profile is None:
-        return cri.SecurityProfile(profile_type=cri.SecurityProfile.RuntimeDefault)
+        return None
     return cri.SecurityProfile(
         profile_type=PROFILES.get(profile.type, cri.SecurityProfile.RuntimeDefault),
         localhost_ref=profile.localhostProfile or "",

@@ -86,7 +86,7 @@ async def run_sandbox(work: PodWorker, instruction: m.RunSandbox) -> None:
     try:
         config = pod_sandbox_config(work, attempt)
         try:
-            identity = await runtime.run_pod_sandbox(config, work.pod.spec.runtimeClassName or "")
+            identity = await runtime.run_pod_sandbox(config)
         except RuntimeAway:
             raise
         except CRIError:

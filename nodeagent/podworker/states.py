@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class PodState(StrEnum):
@@ -125,6 +126,8 @@ TRANSITIONS: dict[tuple[State, Trigger], State] = {
     (State.DONE, Trigger.REWIND): State.WAITING,
 }
 
+Table = Mapping[tuple[Any, Any], StrEnum]
+
 # States in which a process of the container may be there.
 LIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
 
@@ -149,7 +152,7 @@ def next_state(state: State, trigger: Trigger) -> State:
         raise Impossible(f"container state {state!s} has no answer to {trigger!s}") from None
 
 
-def diagram(table: Mapping[tuple[StrEnum, StrEnum], StrEnum]) -> str:
+def diagram(table: Table) -> str:
     """The table as a Mermaid state diagram; triggers between the same two states share an arrow."""
     arrows: dict[tuple[str, str], list[str]] = {}
     for (state, trigger), target in table.items():
@@ -158,3 +161,13 @@ def diagram(table: Mapping[tuple[StrEnum, StrEnum], StrEnum]) -> str:
     lines = ["stateDiagram-v2", f"    [*] --> {first}"]
     lines += [f"    {state} --> {target}: {' / '.join(names)}" for (state, target), names in arrows.items()]
     return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """Both drawings as they stand in docs/pod-life.md."""
+    drawings = (("A pod", POD_TRANSITIONS), ("A container", TRANSITIONS))
+    return "".join(f"\n## {title}\n\n```mermaid\n{diagram(table)}```\n" for title, table in drawings)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -19,7 +19,7 @@ class SubPathError(Exception):
 
 
 def open_inside(root: Path, relative: str, *, make: bool) -> int:
-    """A descriptor (O_PATH) of `relative` below `root`; with `make`, missing directories are made (mode 0750).
+    """A descriptor (O_PATH) of `relative` below `root`; with `make`, missing directories are made, with root's mode.
 
     The caller closes it. Raises SubPathError when the path leads outside or cannot be opened.
     """
@@ -31,10 +31,11 @@ def open_inside(root: Path, relative: str, *, make: bool) -> int:
         raise SubPathError(f"subPath {relative!r} leads out of the volume")
     parts = os.path.relpath(target, base).split("/") if target != base else []
     descriptor = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode) if make else None
     try:
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
-            following = _step(descriptor, part, last=last, make=make)
+            following = _step(descriptor, part, last=last, mode=mode)
             os.close(descriptor)
             descriptor = following
     except OSError as error:
@@ -43,17 +44,19 @@ def open_inside(root: Path, relative: str, *, make: bool) -> int:
     return descriptor
 
 
-def _step(parent: int, name: str, *, last: bool, make: bool) -> int:
+def _step(parent: int, name: str, *, last: bool, mode: int | None) -> int:
+    """One component further; with `mode`, a directory that is missing is made."""
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags, dir_fd=parent)
     except FileNotFoundError:
-        if not make:
+        if mode is None:
             raise
-        os.mkdir(name, 0o750, dir_fd=parent)
+        os.mkdir(name, 0o700, dir_fd=parent)
         descriptor = os.open(name, flags, dir_fd=parent)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISLNK(mode) or not (last or stat.S_ISDIR(mode)):
+        os.chmod(f"/proc/self/fd/{descriptor}", mode)
+    found = os.fstat(descriptor).st_mode
+    if stat.S_ISLNK(found) or not (last or stat.S_ISDIR(found)):
         # A link where none was a moment ago: somebody plays with the path.
         os.close(descriptor)
         raise NotADirectoryError(20, "not a directory")

@@ -30,7 +30,7 @@ from componentbase.http import Headers, Query, Request
 from componentbase.tls import Authority
 from kubeclient.config import ClusterAccess, load_kubeconfig, write_kubeconfig
 from kubeclient.http_transport import HttpTransport
-from kubeclient.rest import Client
+from kubeclient.rest import STRATEGIC_PATCH, Client
 from nodeagent.cri import POD_NAME
 from pb.cri.v1 import api_pb2 as cri
 from tests.integration.runtime_daemon import CHECKOUT, Daemon, eventually
@@ -332,6 +332,68 @@ async def test_what_goes_wrong_is_told(hand: Hand) -> None:
     assert ("noconfig", "Failed", 'Error: configmap "none" not found') in events
     for name in ("noimage", "nocommand", "noconfig", "novolume", "message"):
         await hand.gone(name, 0)
+
+
+async def test_fields_that_the_node_acts_on(hand: Hand) -> None:
+    """Each of these must not be answered with a warning that nothing acts on it."""
+    host = hand.world.home / "shared"
+    host.mkdir()
+    mounts = [
+        {"name": "e", "mountPath": "/e"},
+        {"name": "e", "mountPath": "/part", "subPathExpr": "$(NAME)"},
+        {"name": "h", "mountPath": "/h", "mountPropagation": "HostToContainer"},
+        {"name": "h", "mountPath": "/ro", "readOnly": True, "recursiveReadOnly": "Enabled"},
+    ]
+    script = """
+        echo "groups $(id -G)"; ls -ld /e /e/acting; cat /proc/sys/net/ipv4/ip_unprivileged_port_start
+        echo x > /ro/file || echo read-only; cat /side/here; sleep 1000"""
+    side = {"name": "s", "image": IMAGE, "command": ["sh", "-c", "echo side > /side/here; sleep 1000"]}
+    shared = {"name": "side", "mountPath": "/side"}
+    await hand.pod(
+        "acting",
+        script,
+        container={"env": [{"name": "NAME", "value": "acting"}], "volumeMounts": [*mounts, shared]},
+        initContainers=[{**side, "restartPolicy": "Always", "volumeMounts": [shared]}],
+        volumes=[
+            {"name": "e", "emptyDir": {}},
+            {"name": "side", "emptyDir": {}},
+            {"name": "h", "hostPath": {"path": str(host)}},
+        ],
+        securityContext={
+            "runAsUser": 7,
+            "runAsGroup": 8,
+            "fsGroup": 9,
+            "supplementalGroups": [10],
+            "supplementalGroupsPolicy": "Strict",
+            "runAsNonRoot": True,
+            "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "80"}],
+        },
+        readinessGates=[{"conditionType": "example.com/gate"}],
+    )
+    pod = await hand.running("acting")
+    await eventually_is(True, lambda: said(hand, "acting", "side"))
+    text = await hand.logs("acting", container="c")
+    lines = text.splitlines()
+    assert lines[0] == "groups 8 9 10", text
+    assert all(line.startswith("drwxrwsrwx") and " 9 " in line for line in lines[1:3]), text
+    assert lines[3] == "80" and lines[-2:] == ["read-only", "side"], text
+    ready = {each.type: each for each in pod.status.conditions}
+    assert (ready["Ready"].status, ready["Ready"].reason) == ("False", "ReadinessGatesNotReady")
+    assert ready["ContainersReady"].status == "True"
+    gate = {"status": {"conditions": [{"type": "example.com/gate", "status": "True"}]}}
+    await hand.client.patch(Pod, "acting", "default", gate, content_type=STRATEGIC_PATCH, subresource="status")
+    await hand.until(
+        "acting", lambda pod: {each.type: each.status for each in pod.status.conditions}["Ready"] == "True"
+    )
+    await hand.gone("acting")
+    await hand.pod("root", securityContext={"runAsNonRoot": True})
+    pod = await hand.until("root", lambda pod: state(pod) == "CreateContainerConfigError")
+    assert "image will run as root" in pod.status.containerStatuses[0].state.waiting.message
+    await hand.gone("root")
+
+
+async def said(hand: Hand, name: str, word: str) -> bool:
+    return word in await hand.logs(name, container="c")
 
 
 async def test_a_container_that_uses_too_much_memory(hand: Hand) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from nodeagent.podworker.states import (
     diagram,
     next_pod_state,
     next_state,
+    page,
 )
 from nodeagent.status import pod_status
 from tests.unit.nodeagent.pods import NOW, container, pod
@@ -421,6 +423,11 @@ def test_every_state_is_reached_and_drawn() -> None:
     drawing = diagram(POD_TRANSITIONS)
     assert drawing.startswith("stateDiagram-v2\n    [*] --> New\n")
     assert "    Stopping --> Stopped: nothing runs\n" in drawing
+
+
+def test_the_drawings_in_the_documentation_are_those_of_the_tables() -> None:
+    text = (Path(__file__).parents[3] / "docs/pod-life.md").read_text()
+    assert text.endswith(page()), "run: python -m nodeagent.podworker.states"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s"), (3660, "1h1m0s")])
