@@ -158,6 +158,25 @@ def test_no_root_says_what_is_missing(cluster):
         shutil.rmtree(folder)
 
 
+def without_memory_controller(*command, **options):
+    """Run a command in a mount namespace of its own where the memory controller is not mounted."""
+    script = (
+        "mount --make-rprivate / && if mountpoint -q /sys/fs/cgroup/memory; then umount /sys/fs/cgroup/memory; "
+        'else mount -t tmpfs none /sys/fs/cgroup; fi && exec "$@"'
+    )
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *command], capture_output=True, text=True, **options
+    )
+
+
+def test_no_memory_controller(_root, tmp_path):
+    pyctl = str(pathlib.Path(sys.executable).parent / "pyctl")
+    done = without_memory_controller(pyctl, "--data-dir", str(tmp_path / "data"), "up", timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "cgroup controller memory is not available" in done.stderr, done.stderr
+    assert "mount it" in done.stderr or "command line" in done.stderr, "it says how to get it"
+
+
 def test_taken_port_and_stale_directory(own_cluster):
     settings = own_cluster.data / "cluster.json"
     own_cluster.pyctl("down", timeout=120)
