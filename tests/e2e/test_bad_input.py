@@ -169,7 +169,8 @@ def without_memory_controller(*command, **options):
     )
 
 
-def test_no_memory_controller(_root, tmp_path):
+@pytest.mark.usefixtures("_root")
+def test_no_memory_controller(tmp_path):
     pyctl = str(pathlib.Path(sys.executable).parent / "pyctl")
     done = without_memory_controller(pyctl, "--data-dir", str(tmp_path / "data"), "up", timeout=60)
     assert done.returncode == 1 and "Traceback" not in done.stderr
