@@ -104,6 +104,7 @@ def container(kernel: Kernel, channel: socket.socket, spec: Message, named: dict
     protocol.send(channel, {"created": created}, [terminal[0]] if terminal else [])
     if terminal:
         os.close(terminal[0])
+    rootfs.forget_old_root(kernel)
     if protocol.Receiver(channel).next() is None:
         return
     _run(kernel, channel, spec, identity)

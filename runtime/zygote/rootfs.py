@@ -243,10 +243,14 @@ def make_read_only(root: Root, paths: list[str]) -> None:
 
 
 def enter(kernel: Kernel, root_fd: int, *, read_only: bool) -> None:
-    """Make it the root of this process and forget the old one."""
+    """Make it the root of this process. The working directory is the old root until `forget_old_root`."""
     if read_only:
         kernel.mount_setattr(root_fd, "", c.AT_EMPTY_PATH, add=c.MOUNT_ATTR_RDONLY)
     os.fchdir(root_fd)
     kernel.pivot_root(".", ".")
+
+
+def forget_old_root(kernel: Kernel) -> None:
+    """Detach what was the root before. The kernel may take milliseconds for it, so it is done beside other work."""
     kernel.umount(".", c.MNT_DETACH)
     os.chdir("/")

@@ -58,6 +58,7 @@ def test_entering_the_root_leaves_the_old_one_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fchdir", lambda fd: kernel.calls.append(("fchdir", (fd,), {})))
     monkeypatch.setattr(os, "chdir", lambda path: kernel.calls.append(("chdir", (path,), {})))
     rootfs.enter(kernel, 9, read_only=True)
+    rootfs.forget_old_root(kernel)
     assert kernel.names() == ["mount_setattr", "fchdir", "pivot_root", "umount", "chdir"]
     assert kernel.calls[2][1] == (".", ".")
     assert kernel.calls[3][1] == (".", c.MNT_DETACH)
