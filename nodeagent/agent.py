@@ -24,12 +24,14 @@ from nodeagent.cri import CRI, POD_UID, CRIError
 from nodeagent.cri_config import NodeFacts
 from nodeagent.images import ImageKeeper
 from nodeagent.logs.files import PodLogs
+from nodeagent.logs.rotate import rotate
 from nodeagent.node import NO_PRESSURE, Identity, NodeKeeper, Observation
 from nodeagent.orphans import remove_orphan
 from nodeagent.pleg import EVENTED_RELIST_SECONDS, Pleg, Snapshot
 from nodeagent.podcgroups import PodCgroups
 from nodeagent.podworker import messages as m
-from nodeagent.podworker.effects import EFFECTS, exit_of
+from nodeagent.podworker.effects import EFFECTS
+from nodeagent.podworker.exits import exit_of
 from nodeagent.podworker.worker import PodWorker, Services
 from nodeagent.recovery import find_pods
 from nodeagent.sources import Sources
@@ -38,8 +40,8 @@ from pb.cri.v1 import api_pb2 as cri
 
 log = logging.getLogger(__name__)
 
-TERMINAL_PHASES = ("Succeeded", "Failed")
 REFRESH_SECONDS = 60.0
+ROTATE_SECONDS = 10.0
 COMPONENT = "kubelet"
 
 
@@ -60,6 +62,7 @@ class Pace:
     observe: float = 10.0
     relist: float = EVENTED_RELIST_SECONDS
     refresh: float = REFRESH_SECONDS
+    rotate: float = ROTATE_SECONDS
 
 
 class Agent:
@@ -130,12 +133,13 @@ class Agent:
             tasks.create_task(self._informer.run(), name="pod informer")
             tasks.create_task(self._pleg.run(), name="pleg")
             tasks.create_task(self._refresh_forever(), name="refresh volumes")
+            tasks.create_task(self._rotate_forever(), name="rotate logs")
 
     async def _find(self) -> dict[str, m.Found]:
         while True:
             try:
                 await self._look_at_runtime()
-                found = await find_pods(self.runtime)
+                found = await find_pods(self.services)
                 if found:
                     log.info("found %d pods in the runtime", len(found))
                 return found
@@ -158,10 +162,13 @@ class Agent:
         worker = PodWorker(pod, self.services, EFFECTS, self._gone)
         refusal = None
         if found is None and not pod.status.startTime and not pod.metadata.deletionTimestamp:
-            others = [each.pod for each in self.workers.values() if each.pod.status.phase not in TERMINAL_PHASES]
+            others = [each.pod for each in self.workers.values() if not each.over]
             refusal = admit(pod, others, self._allocatable, self.identity.all_labels())
         self.workers[uid] = worker
         worker.post(m.Refused(refusal.reason, refusal.message) if refusal is not None else m.Assigned(found))
+        if found is not None:
+            # What was found is a little old by now: an exit since then found nobody who waited for it.
+            self._pleg.look_again(uid)
 
     def _updated(self, pod: Pod) -> None:
         worker = self.workers.get(pod.metadata.uid)
@@ -186,7 +193,7 @@ class Agent:
     def container_exited(self, status: cri.ContainerStatus) -> None:
         worker = self.workers.get(status.labels.get(POD_UID, ""))
         if worker is not None and worker.waits_for(status.id):
-            worker.post(m.ContainerExited(status.metadata.name, exit_of(worker, status)))
+            worker.post(m.ContainerExited(status.metadata.name, exit_of(self.services, status)))
 
     def container_missing(self, pod_uid: str, container_id: str) -> None:
         worker = self.workers.get(pod_uid)
@@ -267,6 +274,16 @@ class Agent:
             await self._clock.sleep(self._pace.refresh)
             for worker in list(self.workers.values()):
                 await worker.refresh_volumes()
+
+    async def _rotate_forever(self) -> None:
+        """Keep the logs of running containers from filling the disk."""
+        while self.logs.kept:
+            await self._clock.sleep(self._pace.rotate)
+            for worker in list(self.workers.values()):
+                for record in worker.machine.containers.values():
+                    if record.live and record.id:
+                        path = self.logs.path(worker.pod, record.name, record.attempt)
+                        await rotate(path, record.id, self.runtime, self._clock)
 
     # What workers ask of their node (worker.Node).
 

@@ -73,6 +73,12 @@ class Pleg:
         """Something is off: look now."""
         self._wake.set()
 
+    def look_again(self, pod_uid: str) -> None:
+        """Forget what was seen of this pod, so that the next list, soon, tells all of it."""
+        self._states = {each: seen for each, seen in self._states.items() if seen[1] != pod_uid}
+        self._sandboxes = {each: seen for each, seen in self._sandboxes.items() if seen[1] != pod_uid}
+        self.relist_soon()
+
     async def _follow(self) -> None:
         while True:
             self._streaming_since = self._clock.monotonic()

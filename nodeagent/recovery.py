@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 
 from nodeagent.cri import CONTAINER_NAME, CRI, POD_UID, CRIError
-from nodeagent.podworker.effects import NANO, sandbox_ips
-from nodeagent.podworker.messages import Exit, Found, FoundContainer
+from nodeagent.podworker.effects import sandbox_ips
+from nodeagent.podworker.exits import NANO, exit_of
+from nodeagent.podworker.messages import Found, FoundContainer
+from nodeagent.podworker.worker import Services
 from pb.cri.v1 import api_pb2 as cri
 
 
-async def find_pods(runtime: CRI) -> dict[str, Found]:
+async def find_pods(services: Services) -> dict[str, Found]:
     """By pod uid. Sandboxes and containers without the labels are none of ours. Raises CRIError."""
+    runtime = services.runtime
     sandboxes = [each for each in await runtime.list_pod_sandboxes() if each.labels.get(POD_UID)]
     containers = [each for each in await runtime.list_containers() if each.labels.get(CONTAINER_NAME)]
     statuses = await asyncio.gather(*(_status(runtime, each.id) for each in containers))
@@ -28,7 +31,7 @@ async def find_pods(runtime: CRI) -> dict[str, Found]:
             sandbox_attempt=sandbox.metadata.attempt,
             sandbox_ready=sandbox.state == cri.SANDBOX_READY,
             ips=sandbox_ips(status),
-            containers=tuple(_found(each) for each in mine),
+            containers=tuple(_found(services, each) for each in mine),
         )
     return found
 
@@ -42,18 +45,13 @@ async def _status(runtime: CRI, identity: str) -> cri.ContainerStatus | None:
         raise
 
 
-def _found(status: cri.ContainerStatus) -> FoundContainer:
-    started_at = status.started_at / NANO
-    ended = None
-    if status.state == cri.CONTAINER_EXITED:
-        reason = status.reason or ("Error" if status.exit_code else "Completed")
-        ended = Exit(status.id, status.exit_code, reason, status.message, started_at, status.finished_at / NANO)
+def _found(services: Services, status: cri.ContainerStatus) -> FoundContainer:
     return FoundContainer(
         name=status.labels[CONTAINER_NAME],
         id=status.id,
         attempt=status.metadata.attempt,
-        started_at=started_at,
+        started_at=status.started_at / NANO,
         image_ref=status.image_ref,
         created_only=status.state == cri.CONTAINER_CREATED,
-        exit=ended,
+        exit=exit_of(services, status) if status.state == cri.CONTAINER_EXITED else None,
     )

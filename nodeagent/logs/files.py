@@ -18,6 +18,11 @@ class PodLogs:
     def __init__(self, root: Path | None) -> None:
         self._root = root
 
+    @property
+    def kept(self) -> bool:
+        """Are there logs at all?"""
+        return self._root is not None
+
     def directory(self, pod: Pod) -> str:
         """The log directory of a pod."""
         meta = pod.metadata
@@ -30,9 +35,9 @@ class PodLogs:
         """The log of one attempt of a container."""
         return f"{self.directory(pod)}/{container}/{attempt}.log"
 
-    def end_of(self, pod: Pod, container: str, attempt: int, *, lines: int, limit_bytes: int) -> str:
-        """The last lines as text, "" when there are none."""
-        return last_lines(self.path(pod, container, attempt), lines, limit_bytes) if self._root else ""
+    def end_of(self, path: str, *, lines: int, limit_bytes: int) -> str:
+        """The last lines of a log as text, "" when there are none."""
+        return last_lines(path, lines, limit_bytes) if self._root is not None and path else ""
 
     def remove(self, pod: Pod, container: str, attempt: int) -> None:
         """One attempt's log and its rotated parts."""

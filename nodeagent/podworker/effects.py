@@ -20,15 +20,14 @@ from nodeagent.dns import dns_config
 from nodeagent.environment import ConfigError, environment, referenced, skipped_keys
 from nodeagent.images import ImageError
 from nodeagent.podworker import messages as m
+from nodeagent.podworker.exits import NANO, exit_of
 from nodeagent.podworker.worker import Effect, PodWorker
 from nodeagent.volumes.interface import VolumeError
 from pb.cri.v1 import api_pb2 as cri
 
 log = logging.getLogger(__name__)
 
-FALLBACK_LINES, FALLBACK_BYTES = 80, 2048
 START_ERROR_CODE = 128
-NANO = 1_000_000_000
 
 
 async def persist(work: PodWorker, what: str, action: Callable[[], Awaitable[None]]) -> None:
@@ -227,7 +226,7 @@ async def _start(work: PodWorker, name: str, attempt: int, identity: str) -> Non
     if status is not None and not refusal and status.state in (cri.CONTAINER_RUNNING, cri.CONTAINER_EXITED):
         work.post(m.ContainerStarted(name, attempt, identity, status.started_at / NANO, status.image_ref))
         if status.state == cri.CONTAINER_EXITED:
-            work.post(m.ContainerExited(name, exit_of(work, status)))
+            work.post(m.ContainerExited(name, exit_of(work.services, status)))
     else:
         now = work.services.clock.now()
         code = status.exit_code if status is not None and status.exit_code else START_ERROR_CODE
@@ -250,25 +249,11 @@ async def stop_container(work: PodWorker, instruction: m.StopContainer) -> None:
 
     await persist(work, f"status of container {instruction.container}", look)
     if status:
-        exit_ = exit_of(work, status[0])
+        exit_ = exit_of(work.services, status[0])
     else:
         now = work.services.clock.now()
         exit_ = m.Exit(identity, 137, "ContainerStatusUnknown", "the runtime has lost it", 0.0, now)
     work.post(m.ContainerExited(instruction.container, exit_))
-
-
-def exit_of(work: PodWorker, status: cri.ContainerStatus) -> m.Exit:
-    """How a container ended, with its termination message."""
-    name, attempt = status.metadata.name, status.metadata.attempt
-    reason = status.reason or ("Error" if status.exit_code else "Completed")
-    message = work.services.volumes.termination_message(work.pod.metadata.uid, name, attempt).decode(errors="replace")
-    record = work.machine.containers.get(name)
-    policy = record.spec.terminationMessagePolicy if record is not None else ""
-    if not message and policy == "FallbackToLogsOnError" and status.exit_code:
-        logs = work.services.logs
-        message = logs.end_of(work.pod, name, attempt, lines=FALLBACK_LINES, limit_bytes=FALLBACK_BYTES)
-    finished_at = status.finished_at / NANO or work.services.clock.now()
-    return m.Exit(status.id, status.exit_code, reason, message or status.message, status.started_at / NANO, finished_at)
 
 
 async def remove_container(work: PodWorker, instruction: m.RemoveContainer) -> None:

@@ -141,6 +141,11 @@ class PodWorker:
         return self.machine.state is PodState.GONE
 
     @property
+    def over(self) -> bool:
+        """Does nothing of it run any more, and will not?"""
+        return self.machine.view().terminal
+
+    @property
     def place(self) -> Place:
         """Where the pod is, for its environment and files."""
         node = self.services.node

@@ -20,12 +20,16 @@ from apiserver.app import build
 from apiserver.config import Config
 from apiserver.storage.memory import MemoryStore
 from componentbase.clock import Clock, run_virtual, virtual_clock
-from componentbase.http import User
+from componentbase.http import Request, Response, User
 from kubeclient.informer import Informer
 from kubeclient.inprocess import HandlerTransport
 from kubeclient.rest import Client
+from nodeagent.agent import Agent, Surroundings
 from nodeagent.hollow.cri import EXIT_CODE, RUN_SECONDS
-from nodeagent.hollow.nodes import HollowNodes
+from nodeagent.hollow.nodes import HollowNodes, Shape
+from nodeagent.hollow.volumes import HollowVolumes
+from nodeagent.logs.files import PodLogs
+from nodeagent.podcgroups import PodCgroups
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Cluster:
     clock: Clock
     nodes: HollowNodes
     pods: Informer[Pod]
+    node_transport: Callable[[str], HandlerTransport]
+    stop_nodes: Callable[[], Awaitable[None]]
 
     async def create(self, name: str = "p", node: str = "hollow-0000", **fields: Any) -> Pod:
         annotations = fields.pop("annotations", {})
@@ -65,8 +71,15 @@ async def cluster(count: int = 1, seed: int = 1) -> AsyncIterator[Cluster]:
     clock = virtual_clock()
     app = build(Config(), MemoryStore(), clock, seed)
 
+    def transport(name: str) -> HandlerTransport:
+        return HandlerTransport(app.handle, User(f"system:node:{name}", ("system:nodes",)))
+
     def client(name: str) -> Client:
-        return Client(HandlerTransport(app.handle, User(f"system:node:{name}", ("system:nodes",))))
+        return Client(transport(name))
+
+    async def stop_nodes() -> None:
+        tasks[1].cancel()
+        await asyncio.wait([tasks[1]])
 
     admin = Client(HandlerTransport(app.handle, User("admin", ("system:masters",))))
     nodes = HollowNodes(client, clock, count=count, seed=seed)
@@ -75,7 +88,7 @@ async def cluster(count: int = 1, seed: int = 1) -> AsyncIterator[Cluster]:
     try:
         await nodes.registered()
         await pods.synced.wait()
-        yield Cluster(admin, clock, nodes, pods)
+        yield Cluster(admin, clock, nodes, pods, transport, stop_nodes)
     finally:
         for task in reversed(tasks):
             task.cancel()
@@ -197,6 +210,54 @@ async def test_an_exit_while_the_runtime_was_away_is_noticed() -> None:
         runtime.come_back()
         pod = await c.until("p", lambda pod: pod.status.containerStatuses[0].restartCount == 1, 15)
         assert pod.status.containerStatuses[0].lastState.terminated.exitCode == 9
+
+
+class LateTransport:
+    """The API server takes its time to tell of pods."""
+
+    def __init__(self, inner: HandlerTransport, clock: Clock, seconds: float) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._seconds = seconds
+
+    async def request(self, request: Request) -> Response:
+        if request.path == "/api/v1/pods":
+            await self._clock.sleep(self._seconds)
+        return await self._inner.request(request)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+@virtually
+async def test_an_exit_between_finding_a_container_and_hearing_of_its_pod_is_noticed() -> None:
+    async with cluster() as c:
+        runtime = c.nodes.runtimes["hollow-0000"]
+        await c.create()
+        await c.until("p", running)
+        old = c.nodes.agents["hollow-0000"]
+        await c.stop_nodes()
+        late = Client(LateTransport(c.node_transport("hollow-0000"), c.clock, 5.0))
+        shape = Shape().capacity()
+        agent = Agent(
+            old.identity,
+            late,
+            runtime,
+            c.clock,
+            Surroundings(capacity=lambda: shape, allocatable=lambda: shape),
+            lambda sources: HollowVolumes(),
+            logs=PodLogs(None),
+            cgroups=PodCgroups(None, ""),
+            seed=2,
+        )
+        task = asyncio.create_task(agent.run())
+        await c.clock.sleep(3)
+        runtime.crash(runtime.running()[0], 6)
+        pod = await c.until("p", lambda pod: pod.status.containerStatuses[0].restartCount == 1, 15)
+        assert pod.status.containerStatuses[0].lastState.terminated.exitCode == 6
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 @virtually

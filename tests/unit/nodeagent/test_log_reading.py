@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from componentbase.clock import run_virtual, virtual_clock
+from nodeagent.cri import CRIError
 from nodeagent.logs.format import parse
+from nodeagent.logs.rotate import rotate
 from nodeagent.logs.tail import Options, last_lines, read_log, tail_offset
 
 
@@ -123,3 +126,37 @@ def test_last_lines_for_termination_messages(log: Path) -> None:
     assert last_lines(str(log), 2, 100) == "line 8\nline 9\n"
     assert last_lines(str(log), 2, 5) == "ne 9\n"
     assert last_lines(str(log) + "no", 2, 5) == ""
+
+
+class Reopens:
+    """A runtime that can begin a new log, or cannot."""
+
+    def __init__(self, path: Path, works: bool = True) -> None:
+        self.path = path
+        self.works = works
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        if not self.works:
+            raise CRIError("UNIMPLEMENTED", "no")
+        self.path.touch()
+
+
+def test_rotation_keeps_the_newest_parts(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+
+    async def scenario() -> list[bool]:
+        clock, done = virtual_clock(), []
+        for number in range(8):
+            path.write_text("x" * 100 + str(number))
+            runtime: Any = Reopens(path)
+            done.append(await rotate(str(path), "id", runtime, clock, limit_bytes=100, files=3))
+            await clock.sleep(1)
+        done.append(await rotate(str(path), "id", runtime, clock, limit_bytes=100, files=3))
+        path.write_text("x" * 100 + "8")
+        done.append(await rotate(str(path), "id", Reopens(path, False), clock, limit_bytes=100))  # type: ignore[arg-type]
+        return done
+
+    assert run_virtual(scenario()) == [True] * 8 + [False, False]
+    parts = sorted(each.name for each in tmp_path.iterdir())
+    assert len(parts) == 3 and parts[0] == "0.log"
+    assert [(tmp_path / each).read_text()[-1] for each in parts] == ["8", "6", "7"]

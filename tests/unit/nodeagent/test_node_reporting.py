@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,8 @@ from componentbase.clock import run_virtual, virtual_clock
 from nodeagent.__main__ import config_of
 from nodeagent.capacity import Capacity, Pressure, Reserved
 from nodeagent.hollow.cri import HollowCRI
+from nodeagent.hollow.volumes import HollowVolumes
+from nodeagent.logs.files import PodLogs
 from nodeagent.machine import Machine, os_image
 from nodeagent.node import Identity, Observation, differs, node_status
 from nodeagent.pleg import Pleg, Snapshot
@@ -141,11 +144,13 @@ def test_exits_are_heard_at_once_and_what_was_missed_is_found_by_listing() -> No
 
 def test_finding_pods_again() -> None:
     async def scenario() -> None:
-        runtime = HollowCRI(virtual_clock())
+        clock = virtual_clock()
+        runtime = HollowCRI(clock)
+        parts = {"runtime": runtime, "clock": clock, "volumes": HollowVolumes(), "logs": PodLogs(None)}
         sandbox, first = await start_one(runtime)
         runtime.crash(first, 3)
         _, second = await start_one(runtime, 1, sandbox)
-        found = (await find_pods(runtime))["uid-p"]
+        found = (await find_pods(SimpleNamespace(**parts)))["uid-p"]
         assert (found.sandbox_id, found.sandbox_ready, len(found.ips)) == (sandbox, True, 1)
         assert [(each.id, each.attempt, each.exit.exit_code if each.exit else None) for each in found.containers] == [
             (first, 0, 3),
