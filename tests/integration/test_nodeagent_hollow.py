@@ -25,10 +25,12 @@ from kubeclient.informer import Informer
 from kubeclient.inprocess import HandlerTransport
 from kubeclient.rest import Client
 from nodeagent.agent import Agent, Surroundings
+from nodeagent.capacity import Capacity
 from nodeagent.hollow.cri import EXIT_CODE, RUN_SECONDS
 from nodeagent.hollow.nodes import HollowNodes, Shape
 from nodeagent.hollow.volumes import HollowVolumes
 from nodeagent.logs.files import PodLogs
+from nodeagent.node import Identity
 from nodeagent.podcgroups import PodCgroups
 
 
@@ -229,6 +231,43 @@ class LateTransport:
         await self._inner.close()
 
 
+def another_agent(identity: Identity, client: Client, c: Cluster, capacity: Callable[[], Capacity]) -> Agent:
+    """An agent that follows the one that was stopped, on the same runtime."""
+    return Agent(
+        identity,
+        client,
+        c.nodes.runtimes[identity.name],
+        c.clock,
+        Surroundings(capacity=capacity, allocatable=capacity),
+        lambda sources: HollowVolumes(),
+        logs=PodLogs(None),
+        cgroups=PodCgroups(None, ""),
+        seed=2,
+    )
+
+
+@virtually
+async def test_capacity_that_changes_is_reported() -> None:
+    async with cluster() as c:
+        identity = c.nodes.agents["hollow-0000"].identity
+        await c.stop_nodes()
+        capacities = [Shape(cpu_milli=8000).capacity()]
+        agent = another_agent(identity, Client(c.node_transport("hollow-0000")), c, lambda: capacities[-1])
+        task = asyncio.create_task(agent.run())
+        await c.clock.sleep(2)
+        before = await c.client.get(Node, "hollow-0000")
+        await c.clock.sleep(60)
+        quiet = await c.client.get(Node, "hollow-0000")
+        capacities.append(Shape(cpu_milli=1500).capacity())
+        await c.clock.sleep(11)
+        after = await c.client.get(Node, "hollow-0000")
+        assert (before.status.capacity["cpu"], after.status.allocatable["cpu"]) == ("8", "1500m")
+        assert before.metadata.resourceVersion == quiet.metadata.resourceVersion  # nothing new, nothing written
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
 @virtually
 async def test_an_exit_between_finding_a_container_and_hearing_of_its_pod_is_noticed() -> None:
     async with cluster() as c:
@@ -238,18 +277,7 @@ async def test_an_exit_between_finding_a_container_and_hearing_of_its_pod_is_not
         old = c.nodes.agents["hollow-0000"]
         await c.stop_nodes()
         late = Client(LateTransport(c.node_transport("hollow-0000"), c.clock, 5.0))
-        shape = Shape().capacity()
-        agent = Agent(
-            old.identity,
-            late,
-            runtime,
-            c.clock,
-            Surroundings(capacity=lambda: shape, allocatable=lambda: shape),
-            lambda sources: HollowVolumes(),
-            logs=PodLogs(None),
-            cgroups=PodCgroups(None, ""),
-            seed=2,
-        )
+        agent = another_agent(old.identity, late, c, Shape().capacity)
         task = asyncio.create_task(agent.run())
         await c.clock.sleep(3)
         runtime.crash(runtime.running()[0], 6)
