@@ -38,6 +38,13 @@ def eventually(holds, seconds=60.0):
     return found
 
 
+def cgroups(path: str) -> list[pathlib.Path]:
+    """The directories of a group, which may be a pattern, in every tree of this machine."""
+    base = pathlib.Path("/sys/fs/cgroup")
+    found = [*base.glob(path.strip("/")), *base.glob(f"*/{path.strip('/')}")]
+    return [directory for directory in found if directory.is_dir()]
+
+
 class Daemon:
     """`runtime` and `images` are CRI stubs, `extra` our own Images service."""
 
@@ -129,10 +136,9 @@ class Daemon:
             os.close(self._home_namespace)
         self.holder.kill()
         self.holder.wait()
-        base = pathlib.Path("/sys/fs/cgroup")
-        for mount in (base, *base.iterdir()):
+        for directory in cgroups(self.parent):
             with contextlib.suppress(OSError):
-                (mount / self.parent.strip("/")).rmdir()
+                directory.rmdir()
         shutil.rmtree(self.home, ignore_errors=True)
         assert done.returncode == 0, done.stderr
 

@@ -10,7 +10,7 @@ import pytest
 
 from pb.cri.v1 import api_pb2 as cri
 
-from .runtime_daemon import Daemon, eventually
+from .runtime_daemon import Daemon, cgroups, eventually
 
 pytestmark = pytest.mark.root
 
@@ -216,7 +216,7 @@ def test_a_sandbox_that_cannot_be_leaves_nothing(daemon, more, code, text):
 
 def traces(daemon):
     """Everything that sandboxes leave while they live."""
-    found = [str(path) for path in pathlib.Path("/sys/fs/cgroup").glob(f"*{daemon.parent}/*/*") if path.is_dir()]
+    found = [str(path) for path in cgroups(f"{daemon.parent}/*/*")]
     found += [
         line.split()[4]
         for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()

@@ -10,7 +10,7 @@ import pytest
 
 from pb.cri.v1 import api_pb2 as cri
 
-from .runtime_daemon import CHECKOUT, Daemon, eventually
+from .runtime_daemon import CHECKOUT, Daemon, cgroups, eventually
 
 pytestmark = pytest.mark.root
 
@@ -169,7 +169,7 @@ def traces(daemon, marker):
             found.append(command)
     mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
     found += [line for line in mounts if str(daemon.root) in line]
-    found += [str(path) for path in pathlib.Path("/sys/fs/cgroup").glob(f"*{daemon.parent}/*") if path.is_dir()]
+    found += map(str, cgroups(f"{daemon.parent}/*"))
     found += [line for line in daemon.inside("ip", "-o", "link").stdout.splitlines() if "lo:" not in line]
     found += daemon.inside("nft", "list", "tables", check=False).stdout.splitlines()
     found += map(str, (daemon.root / "network" / "leases").glob("*"))
@@ -227,14 +227,13 @@ def test_a_sandbox_is_prepared_for_the_next_pod_wherever_its_cgroup_belongs(tmp_
         eventually(lambda: prepared(daemon))
         assert daemon.stop() == 0
         assert "veth" not in daemon.inside("ip", "-d", "-o", "link").stdout
-        assert not [path for path in pathlib.Path("/sys/fs/cgroup").glob(f"*{root}/*") if path.is_dir()]
+        assert not cgroups(f"{root}/*")
         assert not [*(daemon.root / "sandboxes").iterdir(), *(daemon.root / "ns").iterdir()]
     finally:
         daemon.close()
-        for directory in sorted(pathlib.Path("/sys/fs/cgroup").glob(f"*{daemon.parent}/elsewhere/pod")):
-            directory.rmdir()
-            directory.parent.rmdir()
-            directory.parent.parent.rmdir()
+        for name in ("/elsewhere/pod", "/elsewhere", ""):
+            for directory in cgroups(daemon.parent + name):
+                directory.rmdir()
 
 
 @pytest.mark.parametrize("damage", ["record", "config", "containers", "empty"])
