@@ -161,18 +161,21 @@ async def _serve(config: Config, started: Started) -> None:
     api_pb2_grpc.add_RuntimeServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     pulling = ImageServicer(images, parts.clock, config.registry_config, runtime.written)
     api_pb2_grpc.add_ImageServiceServicer_to_server(pulling, server)  # type: ignore[no-untyped-call]
-    runtime_pb2_grpc.add_ImagesServicer_to_server(ImagesServicer(images), server)  # type: ignore[no-untyped-call]
+    extra = ImagesServicer(images)
+    runtime_pb2_grpc.add_ImagesServicer_to_server(extra, server)  # type: ignore[no-untyped-call]
     _listen(server, config.socket)
     await server.start()
     os.chmod(config.socket, 0o600)
     runtime.begin()
     log.info("serving on %s, root %s, pods in %s", config.socket, config.root, parts.network.range or "no network")
     await stopping.wait()
+    parts.events.close()
     await server.stop(grace=1.0)
     if servicer.working:
         await asyncio.wait(servicer.working, timeout=5.0)
     await streaming.stop()
     await pulling.close()
+    await extra.close()
     await runtime.disconnect()
     parts.zygote.close()
     config.socket.unlink(missing_ok=True)

@@ -35,26 +35,40 @@ class ListenerTooSlow(Exception):
     """More events waited than a listener may leave unread."""
 
 
+class _End(Enum):
+    """Why a listener gets no more."""
+
+    TOO_SLOW = 0
+    CLOSED = 1
+
+
 class Events:
     def __init__(self) -> None:
-        self._queues: set[asyncio.Queue[Event | None]] = set()
+        self._queues: set[asyncio.Queue[Event | _End]] = set()
 
     def publish(self, event: Event) -> None:
         for queue in list(self._queues):
             if queue.qsize() >= BOUND:
                 self._queues.discard(queue)
-                queue.put_nowait(None)
+                queue.put_nowait(_End.TOO_SLOW)
             else:
                 queue.put_nowait(event)
 
+    def close(self) -> None:
+        """End every listener's iteration."""
+        for queue in self._queues:
+            queue.put_nowait(_End.CLOSED)
+
     async def listen(self) -> AsyncIterator[Event]:
         """Every event from now on. Raises ListenerTooSlow after the last one that still fitted."""
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        queue: asyncio.Queue[Event | _End] = asyncio.Queue()
         self._queues.add(queue)
         try:
             while True:
                 event = await queue.get()
-                if event is None:
+                if event is _End.CLOSED:
+                    return
+                if event is _End.TOO_SLOW:
                     raise ListenerTooSlow(f"more than {BOUND} events unread: list again and resume")
                 yield event
         finally:

@@ -148,7 +148,10 @@ def test_a_second_daemon_is_refused(daemon, sandbox):
 def test_sigterm_ends_the_daemon_alone(daemon, sandbox):
     container = daemon.shell(sandbox, "sleep 1000")
     pid = info(daemon, container)["pid"]
+    stream = daemon.runtime.GetContainerEvents(cri.GetEventsRequest())
+    daemon.status(container)
     assert daemon.stop() == 0
+    assert list(stream) == [], "a listener is let go, not cut off"
     assert pathlib.Path(f"/proc/{pid}").exists()
     with pytest.raises(grpc.RpcError):
         daemon.status(container)

@@ -14,7 +14,7 @@ import runtime
 from componentbase import websocket
 from componentbase.http import duplex_pair
 from componentbase.websocket import WebSocket
-from runtime import records
+from runtime import app, records
 from runtime.__main__ import parse
 from runtime.config import Config, ConfigError, check, read_file
 from runtime.events import BOUND, Event, EventKind, Events, ListenerTooSlow
@@ -122,6 +122,31 @@ async def test_events_reach_every_listener_until_it_falls_behind():
         async for _ in slow:
             received += 1
     assert received == BOUND
+
+
+async def test_closing_ends_listeners_quietly():
+    events = Events()
+    listening = asyncio.ensure_future(collect(events))
+    await asyncio.sleep(0)
+    event = Event(EventKind.DELETED, "c", "s", 1)
+    events.publish(event)
+    events.close()
+    assert await listening == [event]
+
+
+async def collect(events):
+    return [event async for event in events.listen()]
+
+
+def test_without_root_it_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for run in (app.main, app.cleanup):
+        assert run(Config(root=tmp_path)) == 1
+        assert "root is needed to make namespaces, mounts and cgroups: run it with sudo" in capsys.readouterr().err
+
+
+def test_cleaning_up_what_never_was(tmp_path):
+    assert app.cleanup(Config(root=tmp_path / "never")) == 0
 
 
 def test_statuses_of_remotecommand():
