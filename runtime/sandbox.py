@@ -25,7 +25,7 @@ from runtime.network.interface import NetworkError
 from runtime.parts import Parts
 from runtime.podgroup import PodGroup
 from runtime.records import SandboxRecord, SandboxState
-from runtime.zygote.client import Peer, PeerError, PeerLost, connect
+from runtime.zygote.client import Peer, PeerError, PeerLost, connect, kill_shim
 
 if TYPE_CHECKING:
     from runtime.container import Container
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHM_BYTES = 64 * 1024 * 1024
+_SHIM_SECONDS = 3.0
 
 
 class Sandbox:
@@ -45,6 +46,7 @@ class Sandbox:
         self.lock = asyncio.Lock()
         self._peer: Peer | None = None
         self._stopping = False
+        self._cleaning: asyncio.Task[None] | None = None
         self.group = PodGroup(parts, record.id, record.cgroup)
         self._pins = parts.pins_directory / record.id
 
@@ -191,18 +193,26 @@ class Sandbox:
         """No process, pin, link or lease of this sandbox is left after this."""
         running = [container for container in self.containers.values() if container.alive]
         self.group.kill()
-        for container in running:
-            await container.wait_ended(5.0)
-        if self._peer is not None:
-            with contextlib.suppress(PeerLost, PeerError):
-                await self._peer.request("shutdown")
-            self._peer.close()
-            self._peer = None
+        if self.connected and running:
+            # The shim still has to take their last words and exit codes.
+            await asyncio.gather(*(container.wait_ended(_SHIM_SECONDS) for container in running))
+        await self._end_shim()
         self._mark_all_dead()
         pins.unpin(self.parts.kernel, self._pins)
         with contextlib.suppress(NetworkError):
             self.parts.network.detach(self.id)
         self.record.address = self.record.link = ""
+
+    async def _end_shim(self) -> None:
+        """Ask it; if it does not answer, kill it."""
+        if self._peer is not None:
+            try:
+                await asyncio.wait_for(self._peer.request("shutdown"), _SHIM_SECONDS)
+            except (PeerLost, PeerError, TimeoutError) as error:
+                log.warning("the shim of sandbox %s did not end when asked: %s", self.id, error or "no answer")
+            self._peer.close()
+            self._peer = None
+        kill_shim(self.record.shim_pid, self.directory)
 
     async def remove(self) -> None:
         await self.stop()
@@ -236,9 +246,7 @@ class Sandbox:
         log.error("the shim of sandbox %s is gone: ending its containers", self.id)
         self._peer = None
         self._stopping = True
-        task = asyncio.ensure_future(self._after_loss())
-        task.set_name(f"clean up sandbox {self.id}")
-        self._cleaning = task
+        self._cleaning = asyncio.create_task(self._after_loss(), name=f"clean up sandbox {self.id}")
 
     async def _after_loss(self) -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -198,6 +199,23 @@ def connect(directory: Path) -> socket.socket:
     finally:
         os.close(directory_fd)
     return sock
+
+
+def kill_shim(pid: int, directory: Path) -> None:
+    """Kill the shim of a sandbox if `pid` still is it, which its log file tells; pids are used again."""
+    if pid <= 0:
+        return
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if os.readlink(f"/proc/{pid}/fd/2") == f"{os.path.realpath(directory)}/shim.log":
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    except (ProcessLookupError, FileNotFoundError, PermissionError):
+        pass
+    finally:
+        os.close(process)
 
 
 class Zygote:

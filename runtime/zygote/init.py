@@ -139,6 +139,8 @@ def pod_init(kernel: Kernel, channel: socket.socket) -> NoReturn:
     """PID 1 of a PID namespace that the containers of a pod share: reaps, and ends when it is told to."""
     close_all_but(kernel, [])
     channel.detach()
+    # It is in no container's cgroup, so nobody else would end it if the shim were killed.
+    kernel.prctl(c.PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD, signal.SIGTERM])

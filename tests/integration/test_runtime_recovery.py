@@ -126,6 +126,20 @@ def test_a_pod_whose_shim_was_killed_is_ended_and_reported(daemon, sandbox, down
     eventually(lambda: daemon.sandbox_status(sandbox).state == NOT_READY)
 
 
+def test_a_shim_that_hangs_is_killed_and_leaves_nothing_running(daemon):
+    options = cri.NamespaceOption(pid=cri.NamespaceMode.POD)
+    security = cri.LinuxSandboxSecurityContext(namespace_options=options)
+    pod = daemon.run_sandbox("hanging", linux=cri.LinuxPodSandboxConfig(security_context=security))
+    linux = cri.LinuxContainerConfig(security_context=cri.LinuxContainerSecurityContext(namespace_options=options))
+    container = daemon.run(pod, "/usr/bin/busybox", "sleep", "1000", linux=linux)
+    shim = shim_pid(daemon, pod)
+    children = pathlib.Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
+    assert info(daemon, container)["pid"] in children and len(children) >= 2
+    os.kill(shim, signal.SIGSTOP)
+    daemon.remove_sandbox(pod)
+    eventually(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in [shim, *children]))
+
+
 def test_a_creation_that_was_cut_off_is_swept(daemon, sandbox):
     daemon.kill()
     leftover = daemon.root / "sandboxes" / ("ab" * 32)
