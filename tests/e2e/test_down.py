@@ -29,9 +29,8 @@ def traces(cluster) -> dict[str, list[str]]:
             continue
         if int(folder.name) != os.getpid() and (data in arguments or name in arguments or name in groups):
             processes.append(f"{folder.name} {arguments}")
-    cgroups = [
-        str(path) for top in pathlib.Path("/sys/fs/cgroup").glob("*") for path in top.glob(f"{name}*") if path.is_dir()
-    ]
+    base = pathlib.Path("/sys/fs/cgroup")
+    cgroups = [str(path) for top in (base, *base.glob("*")) for path in top.glob(f"{name}*") if path.is_dir()]
     rules = lines("nft", "list", "tables") if shutil.which("nft") else []
     return {
         "processes": processes,

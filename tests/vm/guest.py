@@ -49,6 +49,10 @@ def set_up() -> None:
             os.symlink(target, f"/dev/{link}")
     socket.sethostname(pathlib.Path("/etc/hostname").read_text().strip())
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    # Where an installation would have put it: beside the interpreter.
+    script = pathlib.Path("/usr/bin/pyctl")
+    script.write_text("#!/usr/bin/python3\nimport sys\nfrom pyctl.main import main\nsys.exit(main())\n")
+    script.chmod(0o755)
     hand_down(CGROUPS)
     commands = CGROUPS / "commands"
     commands.mkdir()
