@@ -22,13 +22,13 @@ from pathlib import Path
 
 import grpc
 from _figures import run, table
+from _podman import podman
 
 from pb.cri.v1 import api_pb2 as cri
 from pb.cri.v1 import api_pb2_grpc as cri_grpc
 from pb.pyctl.runtime.v1 import runtime_pb2, runtime_pb2_grpc
 
 BUSYBOX = "/usr/bin/busybox"
-CGROUP = f"pyctl-bench-{os.getpid()}"
 
 
 @contextlib.contextmanager
@@ -126,41 +126,24 @@ def peer(command: list[str], directory: Path, count: int, pause: float) -> list[
     return samples
 
 
-def runc_without_rlimits(root: Path) -> Path:
-    """runc for podman on machines where limits cannot be raised (no CAP_SYS_RESOURCE): it raises them always."""
-    path = root / "runc-without-rlimits"
-    path.write_text(
-        "#!/bin/sh\n"
-        'b=; n=; for a in "$@"; do [ -n "$n" ] && b=$a; n=; [ "$a" = --bundle ] && n=1; done\n'
-        """[ -z "$b" ] || sed -i 's/"rlimits":\\[[^]]*\\]/"rlimits":[]/' "$b/config.json"\n"""
-        'exec runc "$@"\n'
-    )
-    path.chmod(0o755)
-    return path
-
-
-def remove_cgroups() -> None:
-    """What podman leaves of the cgroup parent that we gave it."""
-    for top in Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
-        for path in sorted(top.rglob("*/"), reverse=True):
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        top.rmdir()
-
-
 def peers(root: Path, count: int, pause: float) -> list[tuple[str, list[float] | None, str]]:
     directory = bundle(root)
-    podman = ["podman", "--root", str(root / "podman"), "--runroot", str(root / "podman-run")]
-    podman += ["--cgroup-manager=cgroupfs", f"--runtime={runc_without_rlimits(root)}"]
-    podman += ["run", "--rm", "--network=none", f"--cgroup-parent=/{CGROUP}"]
-    podman += ["--rootfs", str(directory / "rootfs"), "/bin/true"]
     rows: list[tuple[str, list[float] | None, str]] = []
-    for name, command in (("crun run", ["crun", "run"]), ("runc run", ["runc", "run"]), ("podman run", podman)):
-        if shutil.which(command[0]) is None:
-            rows.append((name, None, f"{command[0]} is not installed"))
-            continue
-        result = peer(command, directory, count, pause)
-        rows.append((name, None, result) if isinstance(result, str) else (name, result, ""))
+    with contextlib.ExitStack() as stack:
+        commands = {"crun run": ["crun", "run"], "runc run": ["runc", "run"]}
+        try:
+            base = stack.enter_context(podman())
+        except FileNotFoundError as error:
+            rows.append(("podman run", None, str(error)))
+        else:
+            options = ["--rm", "--network=none", "--rootfs", str(directory / "rootfs"), "/bin/true"]
+            commands["podman run"] = [*base, "run", *options]
+        for name, command in commands.items():
+            if shutil.which(command[0]) is None:
+                rows.append((name, None, f"{command[0]} is not installed"))
+                continue
+            result = peer(command, directory, count, pause)
+            rows.append((name, None, result) if isinstance(result, str) else (name, result, ""))
     return rows
 
 
@@ -172,10 +155,7 @@ def main() -> None:
     pause = 0.0 if options.back_to_back else 0.5
     with tempfile.TemporaryDirectory(prefix="pyctl-bench-") as directory:
         mine = ours(Path(directory), options.count, pause)
-        try:
-            others = peers(Path(directory), options.count, pause)
-        finally:
-            remove_cgroups()
+        others = peers(Path(directory), options.count, pause)
     table("sandbox, container and start (median, p10 .. p90)", others, mine)
 
 

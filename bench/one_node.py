@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from _figures import machine, proportional_kib, run, table, timed_ms
+from _podman import podman
 
 from apimachinery.kinds.pod import Pod
 from componentbase.clock import RealClock
@@ -83,50 +84,38 @@ def _decoded(data: bytes) -> Pod:
 
 def podman_play(count: int) -> tuple[str, list[float] | None, str]:
     """`podman kube play` of the same pod, from command to its return."""
-    if shutil.which("podman") is None:
-        return "podman kube play", None, "podman is not installed"
-    with tempfile.TemporaryDirectory(prefix="pyctl-bench-podman-") as folder:
-        base = ["podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--cgroup-manager=cgroupfs"]
-        base += ["--runtime=runc"]
-        rootfs = Path(folder, "rootfs/usr/bin")
-        rootfs.mkdir(parents=True)
-        shutil.copy("/usr/bin/busybox", rootfs / "busybox")
-        subprocess.run(["tar", "-C", f"{folder}/rootfs", "-cf", f"{folder}/root.tar", "."], check=True)
-        imported = subprocess.run([*base, "import", f"{folder}/root.tar", IMAGE], capture_output=True, text=True)
-        if imported.returncode != 0:
-            return "podman kube play", None, imported.stderr.strip().splitlines()[-1]
-        samples = []
-        for number in range(count):
-            path = Path(folder, "pod.json")
-            document = manifest(f"bench-{number}")
-            path.write_text(json.dumps(document).replace(IMAGE, f"localhost/{IMAGE}"))
-            time.sleep(1.0)
-            began = time.perf_counter()
-            done = subprocess.run([*base, "kube", "play", "--network=none", str(path)], capture_output=True, text=True)
-            samples.append((time.perf_counter() - began) * 1000)
-            subprocess.run([*base, "kube", "down", str(path)], capture_output=True)
-            if done.returncode != 0:
-                return "podman kube play", None, done.stderr.strip().splitlines()[-1]
-        return "podman kube play", samples, "(no network)"
+    name, samples = "podman kube play", []
+    try:
+        with podman() as base, tempfile.TemporaryDirectory(prefix="pyctl-bench-") as folder:
+            rootfs = Path(folder, "rootfs/usr/bin")
+            rootfs.mkdir(parents=True)
+            shutil.copy("/usr/bin/busybox", rootfs / "busybox")
+            run(["tar", "-C", f"{folder}/rootfs", "-cf", f"{folder}/root.tar", "."])
+            run([*base, "import", f"{folder}/root.tar", IMAGE])
+            for number in range(count + 1):
+                path = Path(folder, "pod.json")
+                path.write_text(json.dumps(manifest(f"bench-{number}")).replace(IMAGE, f"localhost/{IMAGE}"))
+                time.sleep(1.0)
+                samples.append(timed_ms(lambda path=path: run([*base, "kube", "play", "--network=none", str(path)])))
+                subprocess.run([*base, "kube", "down", str(path)], capture_output=True)
+    except (FileNotFoundError, SystemExit) as error:
+        return name, None, str(error).strip().splitlines()[-1]
+    return name, samples[1:], "(no network; its first, which makes its pause image, left out)"
 
 
 def processes(data: Path) -> dict[str, int]:
-    """All our processes by name: components of `pyctl status`, and whatever descends from them."""
+    """All our processes by name: the components of `pyctl status` and whatever descends from them."""
     status = json.loads(run([PYCTL, "--data-dir", str(data), "status", "-o", "json"]).stdout)
-    named = {each["pid"]: each["name"] for each in status["components"] if each["pid"]}
-    marks = (str(data), f"/run/{status['name']}")
+    named = {each["name"]: each["pid"] for each in status["components"] if each["pid"]}
+    parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if (
-            int(folder.name) not in named
-            and int(folder.name) != os.getpid()
-            and any(mark in arguments for mark in marks)
-        ):
-            named[int(folder.name)] = arguments.replace("\0", " ").strip()[:40]
-    return {name: pid for pid, name in named.items()}
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found = set(named.values())
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    others = sorted(found - set(named.values()))
+    return named | {f"{Path(f'/proc/{pid}/comm').read_text().strip()} ({pid})": pid for pid in others}
 
 
 def main() -> None:
