@@ -165,7 +165,8 @@ def test_sigterm_ends_the_daemon_alone(daemon, sandbox):
     stream = daemon.runtime.GetContainerEvents(cri.GetEventsRequest())
     daemon.status(container)
     assert daemon.stop() == 0
-    assert list(stream) == [], "a listener is let go, not cut off"
+    # A listener is let go, not cut off: its stream ends without an error.
+    assert {event.container_id for event in stream} <= {container, sandbox}
     assert pathlib.Path(f"/proc/{pid}").exists()
     with pytest.raises(grpc.RpcError):
         daemon.status(container)
