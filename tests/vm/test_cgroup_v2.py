@@ -148,6 +148,14 @@ def test_memory_pressure_counts_what_cannot_be_dropped(vm):
     assert found == {"cache": [True, False], "anonymous": [True, True]}
 
 
+@pytest.mark.parametrize("path", GUEST_TESTS, ids=lambda path: path.stem)
+def test_runtime(vm, path: pathlib.Path):
+    command = f"python3 -m pytest -rs -p no:cacheprovider {path}"
+    done = vm.run(command, FILE_SECONDS, env={"PYCTL_TEST_PATIENCE": "10"})
+    assert done.code == 0, f"in the guest:\n{done.stdout[-20000:]}\n{done.stderr[-5000:]}\n{vm.console(20)}"
+    assert re.search(r"\d+ passed", done.stdout) and "skipped" not in done.stdout, done.stdout
+
+
 POD = """
 apiVersion: v1
 kind: Pod
@@ -225,11 +233,3 @@ def test_containers_do_not_notice_that_agent_and_runtime_are_killed(cluster):
     assert answer.stdout == inside
     pod = json.loads(cluster.check("pyctl get pod steady -o json"))
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
-
-
-@pytest.mark.parametrize("path", GUEST_TESTS, ids=lambda path: path.stem)
-def test_runtime(vm, path: pathlib.Path):
-    command = f"python3 -m pytest -rs -p no:cacheprovider {path}"
-    done = vm.run(command, FILE_SECONDS, env={"PYCTL_TEST_PATIENCE": "10"})
-    assert done.code == 0, f"in the guest:\n{done.stdout[-20000:]}\n{done.stderr[-5000:]}\n{vm.console(20)}"
-    assert re.search(r"\d+ passed", done.stdout) and "skipped" not in done.stdout, done.stdout
