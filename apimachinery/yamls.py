@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import yaml
+from yaml.composer import Composer
 
 _MOST_NODES = 1_000_000
+# More digits than any number of Kubernetes has; Python refuses to read some thousands.
+_MOST_DIGITS = 400
 
 try:
     _Base: Any = yaml.CSafeLoader
@@ -20,8 +23,15 @@ except AttributeError:  # PyYAML without libyaml
     _Base = yaml.SafeLoader
 
 
-class _Loader(_Base):  # type: ignore[misc]
+class _Loader(Composer, _Base):  # type: ignore[misc]
+    """Nodes are composed in Python even from libyaml's events: its own composer recurses on the C stack, and a text of
+    100 kB of brackets ends the process."""
+
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def __init__(self, stream: str | bytes) -> None:
+        _Base.__init__(self, stream)
+        Composer.__init__(self)
 
 
 _TRUE = ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")
@@ -79,6 +89,8 @@ def parse_all(text: str | bytes, *, file: str = "") -> Iterator[Document]:
         raise YamlError(problem, file=file, line=mark.line + 1, column=mark.column + 1) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise YamlError(str(error).replace("\n", " "), file=file) from None
+    except RecursionError:
+        raise YamlError("nested too deeply", file=file) from None
 
 
 class _Reader:
@@ -141,6 +153,8 @@ class _Reader:
             case "bool":
                 return text in _TRUE
             case "int":
+                if len(text) > _MOST_DIGITS:
+                    raise self._error(node, f"a number of {len(text)} digits")
                 return _integer(text)
             case "float":
                 number = float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))

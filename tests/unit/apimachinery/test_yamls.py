@@ -89,3 +89,15 @@ def test_aliases_do_not_blow_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bytes_that_are_no_text() -> None:
     with pytest.raises(yamls.YamlError):
         yamls.parse(b"\xff\xfe\x00\x01\x02")
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? "])
+def test_deep_nesting_is_refused_and_ends_no_process(opening: str) -> None:
+    with pytest.raises(yamls.YamlError, match="nested too deeply"):
+        yamls.parse(opening * 200_000)
+
+
+def test_a_number_too_long_to_be_one_is_refused_where_it_stands() -> None:
+    with pytest.raises(yamls.YamlError, match="5000 digits") as caught:
+        yamls.parse("a: 1\nb: " + "7" * 5000)
+    assert (caught.value.line, caught.value.column) == (2, 4)
