@@ -104,10 +104,17 @@ class Cacher:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._tickets += 1
-        heapq.heappush(self._waiting, (revision, self._tickets, future))
+        entry = (revision, self._tickets, future)
+        heapq.heappush(self._waiting, entry)
         timer = loop.call_later(FUTURE_SECONDS, _give_up, future, FutureRevision(revision, self.revision))
         try:
             await future
+        except BaseException:
+            # For a revision that never comes the entry would stay for ever.
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                heapq.heapify(self._waiting)
+            raise
         finally:
             timer.cancel()
 

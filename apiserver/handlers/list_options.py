@@ -57,7 +57,8 @@ def parse(kind: Kind, query: Query, *, watch: bool) -> ListOptions:
         field_selector=_fields(kind, given.get("fieldSelector", "")),
         revision=parse_revision(given.get("resourceVersion", "")),
         match=given.get("resourceVersionMatch", ""),
-        limit=whole_number("limit", given.get("limit") or "0"),
+        # Below 0 there is no limit, as in Kubernetes.
+        limit=max(0, whole_number("limit", given.get("limit") or "0")),
         token=given.get("continue", ""),
         timeout_seconds=whole_number("timeoutSeconds", given.get("timeoutSeconds") or "0"),
         bookmarks=_flag(given.get("allowWatchBookmarks")) or False,
@@ -75,7 +76,8 @@ def parse_revision(text: str) -> int | None:
     """A resourceVersion; None when it is not given."""
     if not text:
         return None
-    if not text.isascii() or not text.isdigit():
+    # More digits than a 64-bit number has are no revision of any store.
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
         raise Invalid(
             "ListOptions", "", [invalid("resourceVersion", text, "must be a whole number")], group="meta.k8s.io"
         )

@@ -44,9 +44,12 @@ async def handle(context: Context, target: Target, request: Request) -> Response
         shown = Shown(lambda shown_as, obj: frame(shown_as, obj.data), lambda shown_as, event: event.frame(shown_as))
     try:
         watcher = await _open(context, target, options)
+        # The revision of the initial objects: what comes from here on is in the queue.
+        loaded = context.cacher.revision
     except TooOld as error:
         return Response(200, headers, _only(_error(Expired(str(error)))))
-    return Response(200, headers, OwningStream(_stream(context, target, options, watcher, shown), watcher.close))
+    stream = _stream(context, target, options, watcher, shown, loaded)
+    return Response(200, headers, OwningStream(stream, watcher.close))
 
 
 async def _open(context: Context, target: Target, options: ListOptions) -> Watcher:
@@ -57,8 +60,9 @@ async def _open(context: Context, target: Target, options: ListOptions) -> Watch
         wants_initial = not options.revision
     if options.revision is None:
         await cacher.fresh()
+    # A revision that does not come is one of another life of this store: better refused than waited for in silence.
+    await context.registry.reach(options.revision or 0)
     if wants_initial:
-        await context.registry.reach(options.revision or 0)
         return cache.watch(selection, after=None)
     return cache.watch(selection, after=options.revision or cacher.revision)
 
@@ -68,15 +72,13 @@ async def _only(line: bytes) -> AsyncIterator[bytes]:
 
 
 async def _stream(
-    context: Context, target: Target, options: ListOptions, watcher: Watcher, shown: Shown
+    context: Context, target: Target, options: ListOptions, watcher: Watcher, shown: Shown, loaded: int
 ) -> AsyncGenerator[bytes, None]:
     clock = context.clock
     started = clock.monotonic()
     lasting = float(options.timeout_seconds) or context.identities.between(SHORTEST_SECONDS, 2 * SHORTEST_SECONDS)
     ends = started + lasting
     next_bookmark = started + BOOKMARK_SECONDS if options.bookmarks else float("inf")
-    # The revision of the initial objects: what came since is in the queue.
-    loaded = context.cacher.revision
     try:
         for index in range(0, len(watcher.initial), INITIAL_CHUNK):
             yield b"".join([shown.object(ADDED, obj) for obj in watcher.initial[index : index + INITIAL_CHUNK]])

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from apiserver.cacher import cacher
+
 TABLE = (
     "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
 )
@@ -135,6 +137,24 @@ def test_a_revision_of_the_future_is_waited_for_and_then_refused(virtually):
     virtually(scenario)
 
 
+async def test_who_gives_up_waiting_leaves_nothing_behind(client, app, monkeypatch):
+    monkeypatch.setattr(cacher, "FUTURE_SECONDS", 0.0)
+    for revision in ("1000", "3000", "2000"):
+        assert (await client.send("GET", client.CONFIG_MAPS, resourceVersion=revision)).status == 504
+    assert app._cacher._waiting == []
+
+
+async def test_a_negative_limit_is_none_and_stays_in_its_namespace(client):
+    for name in ("aaa", "yyy", "zzz"):
+        await client.post("/api/v1/namespaces", {"metadata": {"name": name}})
+        await client.post(f"/api/v1/namespaces/{name}/secrets", {"metadata": {"name": "s"}})
+    assert names(await client.get("/api/v1/namespaces/aaa/secrets", limit="-1")) == ["s"]
+    await client.send("DELETE", "/api/v1/namespaces/aaa/secrets", limit="-1")
+    assert names(await client.get("/api/v1/namespaces/aaa/secrets")) == []
+    for name in ("yyy", "zzz"):
+        assert names(await client.get(f"/api/v1/namespaces/{name}/secrets")) == ["s"]
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
@@ -143,6 +163,7 @@ def test_a_revision_of_the_future_is_waited_for_and_then_refused(virtually):
         ({"resourceVersionMatch": "Never", "resourceVersion": "5"}, 422),
         ({"sendInitialEvents": "true"}, 422),
         ({"resourceVersion": "x"}, 422),
+        ({"resourceVersion": "9" * 5000}, 422),
         ({"limit": "x"}, 400),
         ({"continue": "nonsense"}, 400),
         ({"continue": "nonsense", "resourceVersion": "5"}, 400),

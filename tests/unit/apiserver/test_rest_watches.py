@@ -66,6 +66,26 @@ async def test_watch_list_ends_its_beginning_with_a_bookmark(client):
         assert (await watch.next())[0] == "BOOKMARK"
 
 
+async def test_the_bookmark_behind_the_beginning_covers_nothing_that_is_still_to_come(client):
+    query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
+    async with client.watch(client.CONFIG_MAPS, **query) as watch:
+        # The watch is open, and nobody has read from it yet.
+        made = await client.post(client.CONFIG_MAPS, client.config_map("late"))
+        await client.get(client.CONFIG_MAPS)
+        kind, bookmark = await watch.next()
+        assert kind == "BOOKMARK"
+        assert int(bookmark["metadata"]["resourceVersion"]) < int(made["metadata"]["resourceVersion"])
+        assert await watch.next() == ("ADDED", made)
+
+
+def test_a_watch_from_another_life_of_the_store_is_refused(virtually):
+    async def scenario(client):
+        answer = await client.send("GET", client.CONFIG_MAPS, watch="true", resourceVersion="1000")
+        assert (answer.status, answer.json["details"]["causes"][0]["reason"]) == (504, "ResourceVersionTooLarge")
+
+    virtually(scenario)
+
+
 async def test_without_initial_events_it_begins_now(client):
     await client.post(client.CONFIG_MAPS, client.config_map("a"))
     query = {"sendInitialEvents": "false", "resourceVersionMatch": "NotOlderThan"}
