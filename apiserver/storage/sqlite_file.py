@@ -138,10 +138,16 @@ class StoreFile:
     def compact(self, low: int, high: int) -> None:
         """Remove what was replaced or deleted by the revisions after `low` up to `high`."""
         self.db.execute("BEGIN IMMEDIATE")
-        self.db.execute(DROP_REPLACED, (low, high))
-        self.db.execute(DROP_DELETIONS, (low, high))
-        self.db.execute("UPDATE compaction SET revision = ?", (high,))
-        self.db.execute("COMMIT")
+        try:
+            self.db.execute(DROP_REPLACED, (low, high))
+            self.db.execute(DROP_DELETIONS, (low, high))
+            self.db.execute("UPDATE compaction SET revision = ?", (high,))
+            self.db.execute("COMMIT")
+        except sqlite3.Error:
+            # Left open, the transaction would take in the writes that follow, and none of them would be kept.
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
 
     def checkpoint_when_due(self) -> None:
         """Fold the log into the database in a thread, when it has grown enough; nobody waits for it."""

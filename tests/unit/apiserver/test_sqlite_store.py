@@ -148,3 +148,18 @@ async def test_many_writers_share_a_commit(tmp_path):
     await asyncio.gather(*(store.create(f"{PODS}{i}", b"x") for i in range(300)))
     assert len(commits) < 30
     await store.close()
+
+
+async def test_a_compaction_that_fails_takes_no_later_write_along(tmp_path):
+    store = SqliteStore(tmp_path / "state.db")
+    first = await store.create(PODS + "a", b"1")
+    await store.update(PODS + "a", b"2", expected=first)
+    refuse = "CREATE TEMP TRIGGER full BEFORE UPDATE ON compaction BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+    store._file.db.execute(refuse)
+    with pytest.raises(sqlite3.Error, match="disk full"):
+        await store.compact(first + 1)
+    await store.create(PODS + "b", b"acknowledged")
+    seen = sqlite3.connect(tmp_path / "state.db")
+    assert seen.execute("SELECT count(*) FROM revisions WHERE key = ?", (PODS + "b",)).fetchone() == (1,)
+    seen.close()
+    await store.close()
