@@ -22,8 +22,11 @@ class TlsNodeConnector:
         self._context = context
 
     async def forward(self, host: str, port: int, request: Request) -> Response:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await Connection.open(host, port, self._context)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await Connection.open(host, port, self._context)
+        except TimeoutError as error:
+            raise ConnectionError(f"no connection within {CONNECT_SECONDS:g} s") from error
         try:
             await connection.send(request, f"{host}:{port}")
             status, headers = await connection.head()

@@ -68,6 +68,8 @@ class HttpServer:
         self._streams = streams
         self._on_too_large = on_too_large or _too_large
         self._users: weakref.WeakKeyDictionary[Any, User | None] = weakref.WeakKeyDictionary()
+        # Writes whose clients have left before the answer.
+        self._leaving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._web: web.Server | None = None
 
@@ -119,7 +121,7 @@ class HttpServer:
                 response = await self._handler(request)
             else:
                 # A write that has begun is finished, whether its client waits for the answer or not.
-                response = await asyncio.shield(self._handler(request))
+                response = await self._finished(asyncio.create_task(self._answer(request)))
         except BodyTooLarge:
             response = self._on_too_large(self._max_body)
         except Exception:
@@ -132,6 +134,18 @@ class HttpServer:
             answer.headers.setdefault("Content-Type", "text/plain")
             return answer
         return await _stream(raw, response, response.body)
+
+    async def _answer(self, request: Request) -> Response:
+        return await self._handler(request)
+
+    async def _finished(self, writing: asyncio.Task[Response]) -> Response:
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            leaving = asyncio.create_task(_let_go(writing), name="answer without a client")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            raise
 
     async def _body(self, raw: web.BaseRequest, request: Request) -> bytes | AsyncIterator[bytes]:
         if not raw.body_exists:
@@ -168,6 +182,16 @@ def user_of_certificate(certificate: dict[str, Any] | None) -> User | None:
 def _too_large(limit: int) -> Response:
     text = f"request body is larger than {limit} bytes\n"
     return Response(413, Headers({"content-type": "text/plain"}), text.encode())
+
+
+async def _let_go(writing: asyncio.Task[Response]) -> None:
+    """Wait for an answer that nobody takes any more, and close what it owns."""
+    try:
+        response = await writing
+    except Exception:
+        log.exception("a request failed whose client had left")
+        return
+    await response.aclose()
 
 
 async def _stream(raw: web.BaseRequest, response: Response, body: AsyncIterator[bytes]) -> web.StreamResponse:

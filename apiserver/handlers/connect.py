@@ -118,7 +118,8 @@ async def _to_node(context: Context, name: str, path: str, request: Request, que
     async def tunnel(client: Duplex) -> None:
         await pump(client, connection)
 
-    return Response(answer.status, answer.headers, tunnel=tunnel)
+    # Named too: whoever lets go of the answer without a client for the tunnel closes the way to the node.
+    return Response(answer.status, answer.headers, tunnel=tunnel, connection=connection)
 
 
 def _address(context: Context, name: str) -> tuple[str, int]:

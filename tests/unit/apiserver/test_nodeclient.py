@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from apiserver import nodeclient
 from apiserver.nodeclient import TlsNodeConnector
 from componentbase import tls
 from componentbase.http import Headers, Query, Request, Response
@@ -81,3 +82,10 @@ async def test_nobody_there(connection):
         port = taken.getsockname()[1]
     with pytest.raises(OSError):
         await connector.forward("127.0.0.1", port, Request("GET", "/"))
+
+
+async def test_somebody_who_never_says_hello_is_named_with_the_time(connection, monkeypatch):
+    connector, _ = connection
+    monkeypatch.setattr(nodeclient, "CONNECT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConnectionError, match=r"within 0\.05 s"):
+        await connector.forward("127.0.0.1", silent.getsockname()[1], Request("GET", "/"))

@@ -102,6 +102,15 @@ async def test_exec_is_a_tunnel_of_bytes(client, agent):
         await tunnel
 
 
+async def test_a_tunnel_that_nobody_takes_is_closed(client, agent):
+    await make_node(client)
+    await make_pod(client)
+    response = await client.raw("POST", client.PODS + "/a/exec?command=sh&stdin=true", headers=UPGRADE)
+    await response.aclose()
+    async with asyncio.timeout(5):
+        assert await agent.far.read() == b""
+
+
 async def test_refusals_before_anybody_is_asked(client, agent):
     await make_pod(client, bound=False)
     exec_query = {"command": "ls", "stdout": "true"}

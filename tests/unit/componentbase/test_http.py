@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from componentbase.http import Headers, Query, Request, Response, duplex_pair, pump
+from componentbase.httpserver import HttpServer
 
 
 def test_headers_ignore_case_and_join():
@@ -83,3 +84,29 @@ async def test_pump_ends_when_the_client_is_gone():
     assert await server.read() == b""
     server.close()
     await asyncio.wait_for(pumping, 5)
+
+
+async def test_an_answer_whose_client_has_left_is_let_go(unused_tcp_port):
+    begun, go, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Owned:
+        async def aclose(self):
+            closed.set()
+
+    async def handler(request):
+        begun.set()
+        await go.wait()
+        return Response(200, Headers(), Owned())
+
+    server = HttpServer(handler, port=unused_tcp_port)
+    await server.start()
+    _, writer = await asyncio.open_connection("127.0.0.1", unused_tcp_port)
+    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+    async with asyncio.timeout(5):
+        await begun.wait()
+        writer.transport.abort()
+        while not server._leaving:  # noqa: ASYNC110 - the server tells nobody that a client has left
+            await asyncio.sleep(0)
+        go.set()
+        await closed.wait()
+    await server.stop(0.1)
