@@ -15,6 +15,7 @@ import msgspec
 
 from apimachinery import codec
 from apimachinery.errors import BadRequest, StatusError, from_status
+from apimachinery.kind import Kind
 from apimachinery.kinds.binding import Binding
 from apimachinery.kinds.pod import Pod
 from apimachinery.meta import DeleteOptions, ObjectMeta, ObjectReference, Preconditions
@@ -81,7 +82,7 @@ class Client:
 
     async def get(self, kind_type: type[T], name: str, namespace: str = "") -> T:
         """Raises NotFound."""
-        return await self._object(kind_type, "GET", SCHEME.by_type(kind_type).path(name, namespace))
+        return await self._object(kind_type, "GET", _path(SCHEME.by_type(kind_type), name, namespace))
 
     async def list(
         self,
@@ -134,7 +135,7 @@ class Client:
         subresource: str = "",
     ) -> T:
         """Change what `patch` names; the server applies it to the newest state."""
-        path = SCHEME.by_type(kind_type).path(name, namespace, subresource)
+        path = _path(SCHEME.by_type(kind_type), name, namespace, subresource)
         return await self._object(kind_type, "PATCH", path, msgspec.json.encode(patch), content_type)
 
     async def delete(
@@ -147,7 +148,7 @@ class Client:
             gracePeriodSeconds=grace_seconds,
             preconditions=Preconditions(uid=uid) if uid else None,
         )
-        await self._bytes("DELETE", SCHEME.by_type(kind_type).path(name, namespace), codec.encode(options))
+        await self._bytes("DELETE", _path(SCHEME.by_type(kind_type), name, namespace), codec.encode(options))
 
     async def bind(self, pod: Pod, node_name: str) -> None:
         """Give `pod` to a node. Raises Conflict when it has one already, or when it is another pod of that name."""
@@ -156,7 +157,7 @@ class Client:
             metadata=ObjectMeta(name=meta.name, namespace=meta.namespace, uid=meta.uid),
             target=ObjectReference(apiVersion="v1", kind="Node", name=node_name),
         )
-        path = SCHEME.by_type(Pod).path(meta.name, meta.namespace, "binding")
+        path = _path(SCHEME.by_type(Pod), meta.name, meta.namespace, "binding")
         await self._bytes("POST", path, codec.encode(binding))
 
     async def watch(
@@ -191,7 +192,7 @@ class Client:
                 yield WatchEvent(frame.type, _decode(kind_type, frame.object))
 
     async def _put(self, obj: T, subresource: str) -> T:
-        path = SCHEME.of(obj).path(_name(obj), _namespace(obj), subresource)
+        path = _path(SCHEME.of(obj), _name(obj), _namespace(obj), subresource)
         return await self._object(type(obj), "PUT", path, codec.encode(obj))
 
     async def _object(
@@ -261,6 +262,14 @@ def _parse(data: bytes, shape: type[S]) -> S:
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
     return {key: value for key, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}
+
+
+def _path(kind: Kind, name: str, namespace: str = "", subresource: str = "") -> str:
+    """Raises BadRequest for what would be another path: without a name, a DELETE would be one of all objects."""
+    for part in (name, namespace):
+        if "/" in part or part in (".", "..") or not name:
+            raise BadRequest(f"{part!r} cannot be a name in a path to {kind.resource}")
+    return kind.path(name, namespace, subresource)
 
 
 def _name(obj: Any) -> str:
