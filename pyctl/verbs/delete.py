@@ -51,6 +51,14 @@ def command(
     pyctl delete -f pod.yaml
     pyctl delete pods -l app=web
     """
+    if paths and (words or selector or everything):
+        raise Failure("-f does not go together with types and names, -l and --all", code=2)
+    if recursive and not paths:
+        raise Failure("-R is of use with -f only", code=2)
+    if now and grace_period is not None:
+        raise Failure("--now does not go together with --grace-period", code=2)
+    if force and (now or grace_period):
+        raise Failure("--force leaves no time for --now or --grace-period", code=2)
     api = settings.api()
     doomed = _from_files(api, paths, recursive) if paths else _from_words(api, words, selector, everything)
     options: Document = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}

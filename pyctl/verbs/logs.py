@@ -44,6 +44,10 @@ def command(
     \b
     pyctl logs web -c fetch -f --tail 20
     """
+    if container and container_argument:
+        raise Failure(f"which container, {container_argument} or {container}? name it once", code=2)
+    if tail < -1 or limit_bytes < 0:
+        raise Failure(f"--tail {tail}, --limit-bytes {limit_bytes}: must not be negative", code=2)
     api = settings.api()
     path = _pod_path(api, pod)
     query = {"container": choose_container(api.get(path), container or container_argument)}

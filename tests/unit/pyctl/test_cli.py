@@ -59,6 +59,13 @@ def test_help_lists_all_verbs_without_loading_one() -> None:
         (["wait", "pod/x", "--for", "luck"], "--for 'luck'"),
         (["logs", "web", "--since", "yesterday"], "duration 'yesterday'"),
         (["delete", "pods"], "delete what?"),
+        (["delete", "-f", "x.yaml", "pod", "web"], "-f does not go together"),
+        (["delete", "-f", "x.yaml", "-l", "a=b"], "-f does not go together"),
+        (["delete", "-R", "pod", "web"], "-R is of use with -f only"),
+        (["delete", "pod", "web", "--now", "--grace-period", "5"], "--now does not go together"),
+        (["delete", "pod", "web", "--force", "--grace-period", "5"], "--force leaves no time"),
+        (["logs", "web", "c", "-c", "c"], "name it once"),
+        (["logs", "web", "--tail", "-2"], "must not be negative"),
         (["get", "pod/a", "b"], "'b': where one word is TYPE/NAME"),
     ],
 )
