@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from apimachinery.errors import InternalError, ServiceUnavailable, StatusError
+from apimachinery.errors import BadRequest, InternalError, ServiceUnavailable, StatusError
 from apimachinery.scheme import SCHEME, Scheme
 from componentbase.clock import Clock
 from componentbase.http import Request, Response
@@ -66,6 +66,8 @@ class App:
             response = failure(error)
         except (StoreClosed, CacheBehind) as error:
             response = failure(ServiceUnavailable(f"the store is not available: {error}", retry_after=1))
+        except RecursionError:
+            response = failure(BadRequest("the body of the request is nested too deeply"))
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = failure(InternalError("an internal error was logged by the API server"))

@@ -47,7 +47,7 @@ BY_SUBRESOURCE: dict[str, dict[str, ObjectHandler]] = {
     "exec": {"get": connect.execute, "create": connect.execute},
     "proxy": dict.fromkeys(("get", "create", "update", "patch", "delete"), connect.proxy),
 }
-PATHS = ("/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version")
+PATHS = ("/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 
 
 async def route(context: Context, target: Target | None, request: Request) -> Response:

@@ -50,7 +50,9 @@ def _resource(scheme: Scheme, group: str, version: str, parts: list[str]) -> Tar
         return None
     if subresource and subresource not in kind.subresources:
         served = ", ".join(sorted(kind.subresources)) or "none"
-        raise NotFound(f'{kind.resource} has no subresource "{subresource}" here; served: {served}')
+        # Without details, `kubectl debug` falls over; a name in them would say that the object is not there.
+        text = f'{kind.resource} has no subresource "{subresource}" here; served: {served}'
+        raise NotFound(text, kind=kind.plural, group=kind.group)
     if len(parts) > 3 and subresource not in PROXIES:
         return None
     return Target(kind, namespace, name, subresource, "/".join(parts[3:]), "")

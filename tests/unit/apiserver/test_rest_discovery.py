@@ -68,7 +68,15 @@ async def test_openapi(client):
     same = await client.send("GET", url, headers={"if-none-match": answer.headers["etag"]})
     assert same.status == 304
     assert (await client.send("GET", "/openapi/v3/apis/nothing/v1")).status == 404
-    assert (await client.send("GET", "/openapi/v2")).status == 404
+
+
+async def test_openapi_2_is_a_document_without_definitions(client):
+    plain = await client.get("/openapi/v2")
+    assert (plain["swagger"], plain["info"]["version"], plain["paths"]) == ("2.0", "v1.33.0+pyctl", {})
+    accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    answer = await client.send("GET", "/openapi/v2", headers={"accept": accept})
+    assert answer.headers["content-type"] == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    assert answer.body == b"\x0a\x032.0" + b"\x12\x1b" + b"\x0a\x0aKubernetes" + b"\x12\x0dv1.33.0+pyctl"
 
 
 async def test_version_and_health(client):
@@ -89,6 +97,7 @@ async def test_paths_that_are_not_served(client):
     assert (await client.send("GET", "/nothing")).status == 404
     attach = await client.send("GET", client.PODS + "/a/attach")
     assert (attach.status, 'pods has no subresource "attach"' in attach.message) == (404, True)
+    assert attach.json["details"] == {"kind": "pods"}
 
 
 @pytest.mark.parametrize(

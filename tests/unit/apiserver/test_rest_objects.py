@@ -213,6 +213,16 @@ async def test_patches_that_are_refused(client, media_type, body, status):
     assert answer.status == status, answer.body
 
 
+@pytest.mark.parametrize("patch", ["json", "merge", "strategic-merge"])
+@pytest.mark.parametrize("depth", [900, 100_000])
+async def test_patches_that_are_nested_too_deeply_are_the_senders_mistake(client, patch, depth):
+    await client.post(client.PODS, client.pod("a"))
+    body = b'{"metadata":{"annotations":' + b'{"a":' * depth + b"1" + b"}" * depth + b"}}"
+    headers = {"content-type": f"application/{patch}-patch+json"}
+    answer = await client.send("PATCH", client.PODS + "/a", body, headers=headers)
+    assert (answer.status, answer.reason) == (400, "BadRequest")
+
+
 async def test_warnings_of_fields_on_which_nothing_acts(client):
     answer = await client.send("POST", client.PODS, client.pod("a", hostUsers=False))
     assert answer.status == 201
