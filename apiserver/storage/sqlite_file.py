@@ -174,6 +174,7 @@ class StoreFile:
             db.close()
 
     def _open(self) -> sqlite3.Connection:
+        _make_private(self.path)
         db = sqlite3.connect(self.path, isolation_level=None, cached_statements=256)
         try:
             self._check(db)
@@ -219,6 +220,17 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_private(path: Path) -> None:
+    """Secrets are in it: only its owner reads the database, and its log, which SQLite gives the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+            if each.exists():
+                each.chmod(0o600)
+    except OSError as error:
+        raise StoreUnusable(f"{path} cannot be opened: {error.strerror or error}") from error
 
 
 def _lock(path: Path) -> int:

@@ -108,6 +108,15 @@ async def test_a_damaged_file_is_named(tmp_path):
         SqliteStore(path)
 
 
+async def test_only_the_owner_reads_what_may_be_secrets(tmp_path):
+    (tmp_path / "state.db").touch(0o644)  # as an earlier version left it
+    store = SqliteStore(tmp_path / "state.db")
+    await store.create("/registry/secrets/a", b"1")
+    modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+    await store.close()
+    assert modes == dict.fromkeys(("state.db", "state.db-lock", "state.db-shm", "state.db-wal"), 0o600)
+
+
 async def test_two_stores_on_one_file(tmp_path):
     store = SqliteStore(tmp_path / "state.db")
     with pytest.raises(StoreUnusable, match="in use by another process"):
