@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -42,7 +43,8 @@ class DiskVolumes:
     """The volumes of all pods of this node, below `root`."""
 
     def __init__(self, root: Path, sources: Sources, clock: Clock, memory_bytes: Callable[[], int]) -> None:
-        self._root = root
+        # Without links: mounts are found again by their paths, and the kernel lists real ones.
+        self._root = root.resolve()
         self._sources = sources
         self._clock = clock
         self._memory_bytes = memory_bytes
@@ -165,6 +167,8 @@ class DiskVolumes:
         directory = self._root / pod_uid
         for point in subpath.mounts_below(directory):
             await subpath.unmount(Path(point))
+        if left := subpath.mounts_below(directory):
+            raise OSError(errno.EBUSY, "still mounted, so nothing is deleted", left[0])
         for name in ("volumes", "volume-subpaths"):
             # Users' files may be many: not on the event loop.
             await asyncio.to_thread(_remove_tree, directory / name)

@@ -171,6 +171,32 @@ async def test_disk_volumes_from_making_to_removal(tmp_path: Path) -> None:
     assert volumes.pod_uids() == set()
 
 
+async def test_nothing_is_deleted_while_something_is_mounted_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bind mount of a directory of the host may be below, and its files must outlive the pod."""
+    subject = pod(container(volumeMounts=[VolumeMount(name="e", mountPath="/e")]))
+    subject.spec.volumes = [Volume(name="e", emptyDir=EmptyDirVolumeSource())]
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    volumes = disk(tmp_path / "link")
+    await volumes.prepare(subject, PLACE)
+    [made] = await volumes.mounts(subject, subject.spec.containers[0], {})
+    # The kernel lists mounts by their real paths, so that is where they must be made and looked for.
+    assert made.host_path.startswith(f"{tmp_path}/real/")
+    (Path(made.host_path) / "precious").write_bytes(b"")
+
+    async def refuse(target: Path) -> None:
+        pass
+
+    monkeypatch.setattr(subpath, "unmount", refuse)
+    monkeypatch.setattr(subpath, "mounts_below", lambda directory: [made.host_path])
+    for clear in (volumes.teardown, volumes.remove):
+        with pytest.raises(OSError, match="still mounted"):
+            await clear("uid-p")
+    assert there(f"{made.host_path}/precious")
+
+
 async def test_unsupported_volume_is_refused_by_name(tmp_path: Path) -> None:
     subject = pod()
     subject.spec.volumes = [Volume(name="share", nfs=NFSVolumeSource(server="x", path="/"))]
