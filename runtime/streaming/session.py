@@ -19,6 +19,8 @@ from componentbase.websocket import WebSocket
 from runtime.streaming.pipes import FdReader, FdWriter
 
 _DRAIN_SECONDS = 1.0
+# Two pipes of the largest usual size, and what is on its way from each.
+_DRAIN_BYTES = 2 * (65536 + 32768)
 
 
 def status(code: int) -> bytes:
@@ -53,6 +55,7 @@ class Session:
         self._stdin = stdin
         self._terminal = terminal
         self._sending = asyncio.Lock()
+        self._carried = 0
 
     async def run(self, ended: Awaitable[int], on_client_gone: Callable[[], Awaitable[None]]) -> None:
         """Carry bytes until the process has ended or the client is gone."""
@@ -63,8 +66,7 @@ class Session:
             await asyncio.wait({ending, listening}, return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
                 return
-            if carrying:
-                await asyncio.wait(carrying, timeout=_DRAIN_SECONDS)
+            await self._drain(carrying, listening)
             with contextlib.suppress(ConnectionError):
                 code = 137 if ending.cancelled() else ending.result()
                 await self._send(websocket.ERROR, status(code))
@@ -80,6 +82,18 @@ class Session:
                 if end is not None:
                     end.close()
 
+    async def _drain(self, carrying: list[asyncio.Task[None]], listening: asyncio.Task[None]) -> None:
+        """Send what the process has left in its pipes, however slowly the client reads. Other processes may hold the
+        streams open for ever: they are waited for no longer than they write nothing, and for no more than pipes hold.
+        """
+        end = self._carried + _DRAIN_BYTES
+        while (pending := [task for task in carrying if not task.done()]) and self._carried < end:
+            before = self._carried
+            await asyncio.wait({*pending, listening}, timeout=_DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            silent = self._carried == before and not self._sending.locked() and not any(t.done() for t in pending)
+            if silent or listening.done():
+                return
+
     async def _send(self, channel: int, data: bytes) -> None:
         async with self._sending:
             await self._socket.send(bytes((channel,)) + data)
@@ -88,6 +102,9 @@ class Session:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read():
                 await self._send(channel, data)
+                self._carried += len(data)
+                # Neither end need ever wait: a loud process must not keep the daemon from everybody else.
+                await asyncio.sleep(0)
 
     async def _listen(self) -> None:
         """Until the client is gone."""
