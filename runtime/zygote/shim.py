@@ -64,6 +64,14 @@ def _detach_streams(directory: int) -> None:
     os.close(log)
 
 
+def _note(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        # The disk is full. Nothing of the pod may depend on that.
+        pass
+
+
 def _enter_namespaces(kernel: Kernel, order: Message) -> socket.socket | None:
     """Unshare what the pod does not share with the node. Returns a netlink socket inside a new network namespace."""
     flags = {"network": c.CLONE_NEWNET, "ipc": c.CLONE_NEWIPC, "uts": c.CLONE_NEWUTS}
@@ -150,7 +158,7 @@ class Shim:
                 raise KeyError(f"unknown operation {message['op']!r}")
             operation(connection, message, fds)
         except Exception as error:
-            print(f"{message['op']}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            _note(f"{message['op']}: {type(error).__name__}: {error}")
             connection.send({"id": message["id"], "error": init._text(error)})
         finally:
             for fd in fds:
@@ -201,6 +209,8 @@ class Shim:
         if message["spec"]["pid"] == "pod":
             target = self.shared.kernel.pidfd_open(self._shared_init())
         elif message["spec"]["pid"] == "target":
+            if message["target"] not in self._containers:
+                raise ValueError(f"no container {message['target']!r} in this pod whose processes could be shared")
             target = self.shared.kernel.pidfd_open(self._containers[message["target"]].pid)
         container = Container(self.shared, identifier, lambda answer: connection.send({"id": message["id"], **answer}))
         self._containers[identifier] = container
@@ -298,7 +308,8 @@ class Shim:
         if pid == self._pod_init:
             self._pod_init = 0
         for container in self._containers.values():
-            if container.pid == pid:
+            # Pids are used again, and a container that has ended keeps its old one.
+            if container.pid == pid and container.state["state"] != "exited":
                 container.exited(code)
                 return
         for execution in list(self._executions.values()):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Answer = Callable[[Message], None]
 
 _CHUNK = 65536
+# Four times the largest pipe that an ordinary user may make.
+_DRAIN_CHUNKS = 64
 _JOIN = c.CLONE_NEWNS | c.CLONE_NEWPID
 START_ERROR_CODE = 128
 
@@ -130,8 +132,10 @@ class Outputs:
     def finish(self) -> None:
         """Take what is still in the pipes, then close all: whoever holds the writing ends writes to nobody."""
         for stream in list(self._sources):
-            while self._pump(stream):
-                pass
+            # What the pipe can hold, and no more: another process of the pod may go on writing for ever.
+            for _ in range(_DRAIN_CHUNKS):
+                if not self._pump(stream):
+                    break
         for stream, fd in list(self._sources.items()):
             self._log.write(stream, b"", end=True)
             self._shared.loop.unwatch(fd)
@@ -297,11 +301,16 @@ class Container:
         try:
             directory = self._shared.directory
             fd = os.open(path + ".new", os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600, dir_fd=directory)
-            os.write(fd, json.dumps(self.state).encode())
-            os.close(fd)
+            try:
+                data = json.dumps(self.state).encode()
+                if os.write(fd, data) < len(data):
+                    return
+            finally:
+                os.close(fd)
             os.rename(path + ".new", path, src_dir_fd=directory, dst_dir_fd=directory)
-        except FileNotFoundError:
-            # The container was removed by a daemon that did not wait for its end.
+        except OSError:
+            # The container was removed by a daemon that did not wait for its end, or the disk is full: then the state
+            # is known to us alone, and the pod must not die of it.
             pass
 
     def _close(self) -> None:
