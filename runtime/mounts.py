@@ -56,6 +56,8 @@ def open_all(
 def _open_request(kernel: Kernel, opened: Opened, mount: cri.Mount, *, privileged: bool) -> None:
     if not mount.container_path.startswith("/"):
         raise InvalidArgument(f"mount target {mount.container_path!r} is not an absolute path")
+    if os.path.normpath(mount.container_path).strip("/") == "":
+        raise InvalidArgument(f"mount target {mount.container_path!r} is the root of the container, which is its image")
     if not mount.host_path.startswith("/"):
         raise InvalidArgument(f"mount source {mount.host_path!r} is not an absolute path")
     source = os.path.realpath(mount.host_path)

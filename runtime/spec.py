@@ -160,11 +160,16 @@ def gaps(config: cri.ContainerConfig) -> list[str]:
     """What is asked for and would be refused if half of the world's pods did not ask for it."""
     security = config.linux.security_context
     default = cri.SecurityProfile.RuntimeDefault
+    found = []
     if security.HasField("seccomp") and security.seccomp.profile_type == default and not security.privileged:
-        return [
+        found.append(
             "the default seccomp profile is asked for, but this runtime has none yet: system calls are not filtered"
-        ]
-    return []
+        )
+    if security.HasField("apparmor") and security.apparmor.profile_type == default and not security.privileged:
+        found.append("the default AppArmor profile is asked for, but this runtime has none: no profile is applied")
+    if any(getattr(security.selinux_options, name) for name in ("user", "role", "type", "level")):
+        found.append("SELinux options are asked for, but this runtime does not set labels: they have no effect")
+    return found
 
 
 def refuse_unsupported_sandbox(config: cri.PodSandboxConfig) -> None:

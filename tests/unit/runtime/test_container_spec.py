@@ -153,3 +153,17 @@ def test_files_of_the_pod():
     for bad in ("a\nb", "x" * 65, "a b"):
         with pytest.raises(InvalidArgument):
             checked_hostname(bad)
+
+
+@pytest.mark.parametrize(
+    ("security", "word"),
+    [
+        ({"seccomp": cri.SecurityProfile()}, "seccomp"),
+        ({"apparmor": cri.SecurityProfile()}, "AppArmor"),
+        ({"selinux_options": cri.SELinuxOption(level="s0:c1")}, "SELinux"),
+    ],
+)
+def test_protection_that_is_not_there_is_named(security, word):
+    [gap] = spec.gaps(cri.ContainerConfig(linux={"security_context": cri.LinuxContainerSecurityContext(**security)}))
+    assert word in gap
+    assert not spec.gaps(cri.ContainerConfig())
