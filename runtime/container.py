@@ -31,6 +31,8 @@ from runtime.zygote.client import PeerError, PeerLost
 log = logging.getLogger(__name__)
 
 _LOST_CODE = 255
+# In which a shim that works answers, and tells of the end of a process that is dead.
+_ANSWER_SECONDS = 3.0
 
 
 class Container:
@@ -95,8 +97,7 @@ class Container:
         (self.directory / "config.pb").write_bytes(self.config.SerializeToString())
         security = self.config.linux.security_context
         slot = self._make_cgroup(spec.device_rules(security.privileged, order["devices"]))
-        names: list[str] = []
-        fds: list[int] = []
+        passed: list[tuple[str, int]] = []
         opened = mounts.open_all(
             self.parts.kernel,
             self.config.mounts,
@@ -106,25 +107,22 @@ class Container:
         )
         with opened:
             order["mounts"] = opened.orders
-            names += ["mount"] * len(opened.fds)
-            fds += [os.dup(fd) for fd in opened.fds]
+            passed += [("mount", os.dup(fd)) for fd in opened.fds]
         try:
-            for name, fd in (
-                ("rootfs", self.parts.snapshots.prepare(self.id, image.layers)),
-                ("log", self._open_log()),
-                ("shm", self._host_shm()),
-                *_named_entry(self.cgroup().entry()),
-            ):
-                if fd >= 0:
-                    names.append(name)
-                    fds.append(fd)
+            passed.append(("rootfs", self.parts.snapshots.prepare(self.id, image.layers)))
+            passed.append(("log", self._open_log()))
+            passed.append(("shm", self._host_shm()))
+            passed += _named_entry(self.cgroup().entry())
+            names = [name for name, fd in passed if fd >= 0]
+            fds = [fd for _, fd in passed if fd >= 0]
             target = self.config.linux.security_context.namespace_options.target_id
             answer = await self.sandbox.peer.request(
                 "create", fds, container=self.id, spec=order, fds=names, slot=slot, target=target
             )
         finally:
-            for fd in fds:
-                os.close(fd)
+            for _, fd in passed:
+                if fd >= 0:
+                    os.close(fd)
         self.state = answer["state"]
         records.save(self.directory, self.record)
 
@@ -216,6 +214,10 @@ class Container:
         await self._signal(signal.SIGKILL)
         with contextlib.suppress(CgroupError, OSError):
             self.cgroup().kill()
+        if await self.wait_ended(_ANSWER_SECONDS):
+            return
+        if not self.cgroup().processes():
+            self.sandbox.give_up_shim()
         if not await self.wait_ended(30.0):
             raise Failed(f"container {self.id} does not end: is it stuck in the kernel? (state D in ps)")
 
@@ -227,8 +229,9 @@ class Container:
         return signal_number(name)
 
     async def _signal(self, number: int) -> None:
-        with contextlib.suppress(PeerError, PeerLost, FailedPrecondition):
-            await self.sandbox.peer.request("signal", container=self.id, signal=number)
+        with contextlib.suppress(PeerError, PeerLost, FailedPrecondition, TimeoutError):
+            asking = self.sandbox.peer.request("signal", container=self.id, signal=number)
+            await asyncio.wait_for(asking, _ANSWER_SECONDS)
 
     async def wait_ended(self, seconds: float) -> bool:
         try:

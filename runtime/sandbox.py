@@ -214,6 +214,11 @@ class Sandbox:
             self._peer = None
         kill_shim(self.record.shim_pid, self.directory)
 
+    def give_up_shim(self) -> None:
+        """Kill a shim that does not tell of the end of processes that are gone; its loss is then cleaned up after."""
+        log.error("the shim of sandbox %s does not answer: killing it", self.id)
+        kill_shim(self.record.shim_pid, self.directory)
+
     async def remove(self) -> None:
         await self.stop()
         for container in list(self.containers.values()):

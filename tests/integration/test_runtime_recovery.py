@@ -140,6 +140,27 @@ def test_a_shim_that_hangs_is_killed_and_leaves_nothing_running(daemon):
     eventually(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in [shim, *children]))
 
 
+def test_a_container_is_stopped_although_its_shim_hangs(daemon, sandbox):
+    container = daemon.run(sandbox, "/usr/bin/busybox", "sleep", "1000")
+    os.kill(shim_pid(daemon, sandbox), signal.SIGSTOP)
+    daemon.runtime.StopContainer(cri.StopContainerRequest(container_id=container, timeout=1), timeout=60)
+    assert daemon.status(container).exit_code == 255
+    eventually(lambda: daemon.sandbox_status(sandbox).state == NOT_READY)
+
+
+def test_a_state_that_cannot_be_written_costs_nobody_his_life(daemon, sandbox):
+    """As on a full disk."""
+    ending = daemon.shell(sandbox, "while ! [ -e /go ]; do usleep 10000; done; exit 3", name="ending")
+    other = daemon.run(sandbox, "/usr/bin/busybox", "sleep", "1000", name="other")
+    (daemon.root / "sandboxes" / sandbox / "containers" / ending / "state.json.new").mkdir()
+    daemon.sh(ending, "touch /go")
+    assert daemon.wait_exit(ending).exit_code == 3
+    daemon.kill()
+    daemon.start()
+    assert daemon.status(ending).exit_code == 3
+    assert daemon.status(other).state == cri.ContainerState.CONTAINER_RUNNING
+
+
 def test_a_creation_that_was_cut_off_is_swept(daemon, sandbox):
     daemon.kill()
     leftover = daemon.root / "sandboxes" / ("ab" * 32)

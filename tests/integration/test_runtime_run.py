@@ -308,6 +308,12 @@ def test_mounts_on_proc_are_refused(daemon, sandbox, tmp_path, target):
     refused(grpc.StatusCode.UNKNOWN, "", daemon.create, sandbox, BUSYBOX, "true", mounts=[mount])
 
 
+def test_a_mount_on_the_root_is_refused(daemon, sandbox, tmp_path):
+    mount = cri.Mount(container_path="/x/..", host_path=str(tmp_path))
+    text = "is the root of the container"
+    refused(grpc.StatusCode.INVALID_ARGUMENT, text, daemon.create, sandbox, BUSYBOX, "true", mounts=[mount])
+
+
 def test_links_in_an_image_cannot_lead_a_mount_outside(daemon, sandbox, tmp_path):
     """A volume with links in it is mounted first, then something below the links."""
     evil, inside, canary = tmp_path / "evil", tmp_path / "inside", tmp_path / "canary"
@@ -370,6 +376,18 @@ def test_a_log_path_that_is_a_link_is_refused(daemon, sandbox, tmp_path):
     (logs / "main.log").symlink_to(tmp_path / "canary")
     refused(grpc.StatusCode.UNKNOWN, "symbolic links", daemon.create, sandbox, BUSYBOX, "echo", "x")
     assert (tmp_path / "canary").read_text() == ""
+
+
+def test_creations_that_fail_leave_no_descriptor_open(daemon, sandbox):
+    logs = pathlib.Path(daemon.logs) / "test-creations-that-fail-leave-no-descri"
+    (logs / "main.log").mkdir(parents=True)
+
+    def fail():
+        refused(grpc.StatusCode.UNKNOWN, "directory", daemon.create, sandbox, BUSYBOX, "true")
+        return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+    first = fail()
+    assert max(fail() for _ in range(5)) <= first
 
 
 def test_stopping_is_gentle_first_and_may_be_repeated(daemon, sandbox):
