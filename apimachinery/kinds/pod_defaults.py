@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from apimachinery.kinds.pod_affinity import Toleration
 from apimachinery.kinds.pod_container import Container, HTTPGetAction, LifecycleHandler, Probe
 from apimachinery.kinds.pod_spec import Pod, PodSecurityContext, PodSpec
-from apimachinery.kinds.pod_status import PodIP, PodStatus
+from apimachinery.kinds.pod_status import PodCondition, PodIP, PodStatus
 from apimachinery.kinds.pod_volumes import (
     SOURCES,
     EmptyDirVolumeSource,
@@ -57,6 +57,12 @@ def default(pod: Pod) -> None:
 def prepare_create(pod: Pod) -> None:
     """A new pod is Pending, whatever its creator says."""
     pod.status = PodStatus(phase="Pending", qosClass=qos_class(pod.spec))
+    if pod.spec.schedulingGates:
+        # Said here, since the scheduler does not look at the pod while a gate is closed.
+        why = "Scheduling is blocked due to non-empty scheduling gates"
+        pod.status.conditions = [
+            PodCondition(type="PodScheduled", status="False", reason="SchedulingGated", message=why)
+        ]
 
 
 def admit(pod: Pod) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from apimachinery import codec
+from apimachinery import codec, table
 from apimachinery.kinds import pod_defaults
 from apimachinery.kinds.pod import KIND, Pod
 
@@ -160,4 +160,13 @@ def test_quality_of_service(resources: list[dict[str, Any]], expected: str) -> N
     containers = [{"name": f"c{n}", "image": "b", "resources": given} for n, given in enumerate(resources)]
     pod = defaulted({"containers": containers})
     KIND.prepare_create(pod)
+    assert pod.status.conditions == []
     assert (pod.status.phase, pod.status.qosClass) == ("Pending", expected)
+
+
+def test_a_gated_pod_says_so_from_the_beginning() -> None:
+    pod = defaulted({"containers": [{"name": "c"}], "schedulingGates": [{"name": "g"}]})
+    KIND.prepare_create(pod)
+    (condition,) = pod.status.conditions
+    assert (condition.type, condition.status, condition.reason) == ("PodScheduled", "False", "SchedulingGated")
+    assert "SchedulingGated" in table.cells(KIND, pod, 0.0)

@@ -339,6 +339,7 @@ def test_unsupported_fields_are_told_once_and_defaults_are_not() -> None:
             "securityContext": {"fsGroupChangePolicy": "Always"},
             "volumes": [{"name": "p", "persistentVolumeClaim": {"claimName": "x"}}],
             "schedulingGates": [{"name": "g"}],
+            "subdomain": "s",
         },
         {
             "livenessProbe": {"tcpSocket": {"port": 1}},
@@ -351,7 +352,7 @@ def test_unsupported_fields_are_told_once_and_defaults_are_not() -> None:
         for path in (
             "spec.affinity.podAntiAffinity",
             "spec.runtimeClassName",
-            "spec.schedulingGates",
+            "spec.subdomain",
             "spec.securityContext.fsGroupChangePolicy",
             "spec.containers[0].livenessProbe",
             "spec.containers[0].ports[0].hostPort",
