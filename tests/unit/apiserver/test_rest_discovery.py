@@ -148,6 +148,9 @@ async def test_identities_may_do_what_their_work_needs(client):
     headers = {"content-type": "application/merge-patch+json"}
     assert (await node.send("PATCH", client.PODS + "/a/status", status, headers=headers)).status == 200
     assert (await node.send("DELETE", "/api/v1/namespaces/ns")).status == 403
+    assert (await node.send("GET", "/api/v1/namespaces/default/secrets/s")).status == 404
+    assert (await node.send("GET", "/api/v1/secrets")).status == 403
+    assert (await node.send("POST", client.PODS, client.pod("b", hostPID=True))).status == 403
     pretender = client.as_user("n", "system:nodes")
     assert (await pretender.send("GET", client.PODS)).status == 403
 
