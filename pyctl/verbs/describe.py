@@ -9,6 +9,7 @@ import click
 from pyctl import targets
 from pyctl.api import Api, ApiError, Document, Resource, segment
 from pyctl.descriptions import describe, joined
+from pyctl.failure import Failure
 from pyctl.options import verb
 from pyctl.settings import Settings
 
@@ -29,6 +30,8 @@ def command(settings: Settings, words: tuple[str, ...], selector: str, all_names
     for target in targets.parse(api, words):
         kind = {"apiVersion": target.resource.api_version, "kind": target.resource.kind}
         if target.names:
+            if selector or all_namespaces:
+                raise Failure("a name does not go together with -l and -A", code=2)
             for name in target.names:
                 try:
                     item = api.get(target.resource.path(api.namespace, segment(name)))

@@ -66,6 +66,7 @@ def test_help_lists_all_verbs_without_loading_one() -> None:
         (["delete", "pod", "web", "--force", "--grace-period", "5"], "--force leaves no time"),
         (["logs", "web", "c", "-c", "c"], "name it once"),
         (["logs", "web", "--tail", "-2"], "must not be negative"),
+        (["describe", "pod", "web", "-l", "a=b"], "a name does not go together"),
         (["get", "pod/a", "b"], "'b': where one word is TYPE/NAME"),
     ],
 )
