@@ -35,6 +35,18 @@ def parse(api: Api, words: Sequence[str]) -> list[Target]:
     return [Target(api.resource(each), tuple(words[1:])) for each in types]
 
 
+def names_of(api: Api, target: Target, selector: str, everything: bool, verb: str) -> list[str]:
+    """The names of the target, or of all that `-l` or `--all` mean. Raises Failure (usage) where neither says any."""
+    if target.names:
+        if selector or everything:
+            raise Failure("names do not go together with -l and --all", code=2)
+        return list(target.names)
+    if not (selector or everything):
+        raise Failure(f"{verb} what? name objects, or use -l or --all", code=2)
+    listing = api.get(target.resource.path(api.namespace), {"labelSelector": selector} if selector else {})
+    return [item["metadata"]["name"] for item in listing["items"] or []]
+
+
 def pod_name(word: str) -> str:
     """The name in `NAME` or `pod/NAME`."""
     kind, slash, name = word.rpartition("/")

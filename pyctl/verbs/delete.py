@@ -71,6 +71,10 @@ def command(
         raise Failure(f"--timeout: {error}", code=2) from error
     code, asked = 0, []
     for resource, namespace, name in doomed:
+        if not name:
+            print(f"error: a {resource.shown} that the server names cannot be deleted by its file", file=sys.stderr)
+            code = 1
+            continue
         try:
             answer = api.write("DELETE", resource.path(namespace, segment(name)), options)
         except ApiError as error:
@@ -110,14 +114,6 @@ def _from_files(api: Api, paths: tuple[str, ...], recursive: bool) -> list[Doome
 def _from_words(api: Api, words: tuple[str, ...], selector: str, everything: bool) -> list[Doomed]:
     found = []
     for target in targets.parse(api, words):
-        names = list(target.names)
-        if not names:
-            if not (selector or everything):
-                raise Failure("delete what? name objects, or use -l or --all", code=2)
-            query = {"labelSelector": selector} if selector else {}
-            listing = api.get(target.resource.path(api.namespace), query)
-            names = [item["metadata"]["name"] for item in listing["items"] or []]
-        elif selector or everything:
-            raise Failure("names do not go together with -l and --all", code=2)
+        names = targets.names_of(api, target, selector, everything, "delete")
         found += [(target.resource, api.namespace, name) for name in names]
     return found

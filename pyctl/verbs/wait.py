@@ -18,12 +18,17 @@ from pyctl.settings import Settings
 @verb(name="wait", short_help="wait until a condition holds")
 @click.argument("words", metavar="TYPE NAME... | TYPE/NAME...", nargs=-1)
 @click.option("--for", "wanted", required=True, metavar="condition=NAME[=VALUE]|delete|jsonpath={.a.b}=VALUE")
+@click.option("-l", "--selector", default="", metavar="SELECTOR", help="All of the type with these labels.")
+@click.option("--all", "everything", is_flag=True, help="All of the type in the namespace.")
 @click.option("--timeout", default="30s", metavar="DURATION", help="How long to wait at most [default: 30s].")
-def command(settings: Settings, words: tuple[str, ...], wanted: str, timeout: str) -> int:
+def command(
+    settings: Settings, words: tuple[str, ...], wanted: str, selector: str, everything: bool, timeout: str
+) -> int:
     """Wait until a condition holds for every object named.
 
     \b
     pyctl wait --for=condition=Ready pod/web
+    pyctl wait --for=condition=Ready pods -l app=web
     pyctl wait --for=delete pod/web --timeout 1m
     """
     api = settings.api()
@@ -34,9 +39,11 @@ def command(settings: Settings, words: tuple[str, ...], wanted: str, timeout: st
         raise Failure(f"--timeout: {error}", code=2) from error
     code = 0
     for target in targets.parse(api, words):
-        if not target.names:
-            raise Failure("name what to wait for", hint="write TYPE/NAME", code=2)
-        for name in target.names:
+        names = targets.names_of(api, target, selector, everything, "wait for")
+        if not names:
+            print(f"no {target.resource.plural} found", file=sys.stderr)
+            code = code if wanted == "delete" else 1
+        for name in names:
             left = max(0.0, deadline - time.monotonic())
             if waiting.until(api, target.resource, name, api.namespace, holds, left):
                 print(f"{reference(target.resource, name)} {past}", flush=True)
