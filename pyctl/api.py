@@ -81,8 +81,9 @@ class Api:
     _warned: set[str] = field(default_factory=set)
 
     @classmethod
-    def connect(cls, access: ClusterAccess, namespace: str = "") -> Api:
-        return cls(BlockingTransport(access), namespace or access.namespace or "default", access.server)
+    def connect(cls, access: ClusterAccess, namespace: str = "", *, timeout_seconds: float = 60.0) -> Api:
+        transport = BlockingTransport(access, timeout_seconds=timeout_seconds)
+        return cls(transport, namespace or access.namespace or "default", access.server)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -204,6 +205,8 @@ def unreachable(server: str, error: Exception) -> Failure:
         return Failure(
             f"{server} is not the cluster of this kubeconfig: {reason}", hint="check --kubeconfig and --data-dir"
         )
+    if isinstance(cause, TimeoutError):
+        return Failure(f"the API server at {server} does not answer in time", hint="`pyctl status` shows its state")
     return Failure(f"the API server at {server} does not answer: {reason}", hint="is it up? `pyctl up` starts it")
 
 

@@ -96,6 +96,9 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has seen enough, as with `| head`; the interpreter must not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except OSError as error:  # what the machine refuses: a full disk, a lost mount, too many open files
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{(error.strerror or str(error)).lower()}", "", 1)
 
 
 def _complain(message: str, hint: str, code: int) -> int:

@@ -64,8 +64,8 @@ class Settings:
                 str(error), hint="it belongs to who ran `pyctl up`; run it with sudo" if ours else ""
             ) from error
 
-    def api(self) -> Api:
-        """A session with the API server that needs no event loop."""
+    def api(self, *, timeout_seconds: float = 60.0) -> Api:
+        """A session with the API server that needs no event loop; no answer but a stream may take longer."""
         from pyctl.api import Api
 
-        return Api.connect(self.access(), self.namespace)
+        return Api.connect(self.access(), self.namespace, timeout_seconds=timeout_seconds)

@@ -17,6 +17,8 @@ from pyctl.failure import Failure
 
 PAUSE_SECONDS = 0.02
 TAIL_LINES = 12
+# An API server that hangs is asked anew, as long as there is time.
+ANSWER_SECONDS = 5.0
 # So many ends in a row (in about two seconds) have a cause that waiting does not cure.
 HOPELESS_FAILURES = 5
 
@@ -43,7 +45,8 @@ def wait(
     process: the supervisor, if we have just started it.
     """
     begin = time.monotonic()
-    api = Api.connect(load_kubeconfig(layout.kubeconfig))
+    since = time.time()
+    api = Api.connect(load_kubeconfig(layout.kubeconfig), timeout_seconds=ANSWER_SECONDS)
     while True:
         state = read_state(layout.run)
         try:
@@ -53,7 +56,7 @@ def wait(
             return
         except NotReady as trouble:
             if trouble.fatal or time.monotonic() - begin >= seconds:
-                raise _failure(layout, trouble, time.monotonic() - begin) from None
+                raise _failure(layout, trouble, time.monotonic() - begin, since) from None
         _pause(process)
 
 
@@ -126,9 +129,9 @@ def _pause(process: subprocess.Popen[bytes] | None) -> None:
         os.close(descriptor)
 
 
-def _failure(layout: Layout, trouble: NotReady, seconds: float) -> Failure:
+def _failure(layout: Layout, trouble: NotReady, seconds: float, since: float) -> Failure:
     log = layout.log_file(trouble.component)
-    lines = tail(log, TAIL_LINES)
+    lines = news(tail(log, 20 * TAIL_LINES), since)[-TAIL_LINES:]
     story = "".join(f"\n    {line}" for line in lines)
     return Failure(
         f"the cluster is not ready after {seconds:.0f} s: {trouble.reason}"
@@ -146,3 +149,20 @@ def tail(path: Path, lines: int) -> list[str]:
             return file.read().decode("utf-8", "replace").splitlines()[-lines:]
     except OSError:
         return []
+
+
+def news(lines: list[str], since: float) -> list[str]:
+    """What a log says from `since` (unix seconds) on, each record once however often it stands there; all of it if
+    there is nothing so new."""
+    records: dict[str, list[str]] = {}
+    record: list[str] = []
+    for line in lines:
+        stamp, _, text = line.partition(" ")
+        if time_of := _seconds(stamp):
+            record = [line]
+            if time_of >= since:
+                records.pop(text, None)
+                records[text] = record
+        else:
+            record.append(line)  # a traceback belongs to the line above it
+    return [line for each in records.values() for line in each] or lines

@@ -35,7 +35,10 @@ def start(layout: Layout, options: Options, *, seconds: float, say: Say) -> None
         cluster = prepare(layout, options, state)
         process = _spawn(layout)
         say(f"starting, data in {layout.data}")
-        health.wait(layout, cluster, process, seconds, say)
+        try:
+            health.wait(layout, cluster, process, seconds, say)
+        except KeyboardInterrupt:
+            raise Failure("interrupted; the cluster goes on starting", hint="`pyctl down` ends it", code=130) from None
 
 
 def run_here(layout: Layout, options: Options, say: Say) -> NoReturn:
@@ -60,8 +63,14 @@ def prepare(layout: Layout, options: Options, state: State) -> Cluster:
     cluster = choices.again(known, options, version) if known else choices.first(layout, options, version)
     running = {name for name, record in state.components.items() if record.alive}
     choices.check_ports(layout, cluster, running)
-    layouts.make_directories(layout, cluster)
-    pki.ensure(layout, cluster)
+    try:
+        layouts.make_directories(layout, cluster)
+        pki.ensure(layout, cluster)
+    except OSError as error:
+        place = error.filename or layout.data
+        raise Failure(
+            f"{place}: {(error.strerror or str(error)).lower()}", hint="`pyctl up` goes on once that is mended"
+        ) from error
     return cluster
 
 

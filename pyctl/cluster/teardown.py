@@ -81,7 +81,7 @@ def _end_pods(layout: Layout, state: State, grace_seconds: int, say: Say) -> Non
 
     count = stop_all(layout.runtime_socket, grace_seconds)
     if count:
-        say(f"{count} pods ended")
+        say(f"{count} pod{'' if count == 1 else 's'} ended")
 
 
 def _clean_host(layout: Layout) -> None:

@@ -19,6 +19,9 @@ from pyctl.options import verb
 from pyctl.printing import columns, duration
 from pyctl.settings import Settings
 
+# An API server that hangs is to be told of, not to be waited for.
+PATIENCE_SECONDS = 3.0
+
 
 @verb(name="status", short_help="what runs, where, and how it is")
 @click.option("-o", "--output", type=click.Choice(["json"]), default=None, help="How to print.")
@@ -92,7 +95,7 @@ def _pss(pid: int) -> int | None:
 
 def _node(settings: Settings, name: str) -> tuple[dict[str, Any], str]:
     try:
-        node = settings.api().find(f"/api/v1/nodes/{name}")
+        node = settings.api(timeout_seconds=PATIENCE_SECONDS).find(f"/api/v1/nodes/{name}")
     except Failure as failure:
         return {"name": name, "ready": False}, failure.message
     if node is None:

@@ -25,7 +25,7 @@ class Outcome:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     it = Server()
 
-    def api(self: Settings) -> Api:
+    def api(self: Settings, **_: float) -> Api:
         return Api(it, self.namespace or "default", "https://127.0.0.1:6443")  # type: ignore[arg-type]
 
     monkeypatch.setattr(Settings, "api", api)

@@ -94,3 +94,14 @@ def test_the_end_of_a_log(tmp_path: Path) -> None:
     assert health.tail(log, 3) == []
     log.write_text("".join(f"line {number}\n" for number in range(5000)))
     assert health.tail(log, 2) == ["line 4998", "line 4999"]
+
+
+def test_a_log_is_told_from_the_start_on_and_nothing_twice() -> None:
+    old = [f"{stamp(STARTED - 9)} INFO listening", f"{stamp(STARTED - 8)} ERROR broken", "  a line of its traceback"]
+    new = [
+        line
+        for second in (1, 2)
+        for line in (f"{stamp(STARTED + second)} INFO here", f"{stamp(STARTED + second)} ERROR broken", "  because")
+    ]
+    assert health.news(old + new, STARTED) == [new[3], new[4], "  because"]
+    assert health.news(old, STARTED) == old, "better old news than none"

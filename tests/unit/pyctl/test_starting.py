@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -58,6 +59,15 @@ def test_later_starts_need_no_cryptography(layout: Layout) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=HOUSE)
     assert done.stdout == f"{cluster.node_name}\nFalse\n"
     assert (layout.pki / "admin.crt").read_bytes() == before
+
+
+def test_a_full_disk_is_named(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pki, "ensure", full)
+    with pytest.raises(Failure, match=f"{layout.data}: no space left on device"):
+        starting.prepare(layout, Options(node_name="n1"), State())
 
 
 def test_a_lost_certificate_is_issued_again(layout: Layout) -> None:

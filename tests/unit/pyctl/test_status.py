@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from kubeclient.config import ClusterAccess
 from pyctl.cluster import layout as layouts
 from pyctl.cluster.layout import Cluster, Layout
 from pyctl.cluster.processes import Identity
 from pyctl.main import run
 from pyctl.settings import Settings
+from pyctl.verbs import status
 from tests.unit.pyctl.server import Server
 
 CLUSTER = Cluster(
@@ -85,3 +88,18 @@ def test_a_supervisor_that_was_killed(layout: Layout, capfd: pytest.CaptureFixtu
     write_state(layout, dead(), dead())
     assert run(["status"]) == 1
     assert "\ndown; `pyctl up` starts it" in capfd.readouterr().out
+
+
+def test_an_api_server_that_hangs_is_not_waited_for(
+    layout: Layout, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        layouts.make_directories(layout, dataclasses.replace(CLUSTER, ports={"apiserver": port, "nodeagent": 1}))
+        write_state(layout, Identity.of(os.getpid()), Identity.of(os.getpid()))
+        monkeypatch.setattr(Settings, "access", lambda self: ClusterAccess(f"http://127.0.0.1:{port}"))
+        monkeypatch.setattr(status, "PATIENCE_SECONDS", 0.05)
+        assert run(["status"]) == 0
+    text = capfd.readouterr().out
+    assert f"trouble: the API server at http://127.0.0.1:{port} does not answer in time" in text
+    assert "apiserver" in text
