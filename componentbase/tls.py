@@ -73,7 +73,7 @@ class Authority:
 
     @classmethod
     def load_or_create(cls, directory: Path, common_name: str = "pyctl-ca") -> Authority:
-        """The authority in `directory`, made if need be. Raises ValueError naming an unreadable file."""
+        """The authority in `directory`, made if need be. Raises ValueError naming the file at fault."""
         directory.mkdir(parents=True, exist_ok=True)
         certificate_path, key_path = directory / "ca.crt", directory / "ca.key"
         if certificate_path.exists() and key_path.exists():
@@ -85,6 +85,9 @@ class Authority:
             if not isinstance(key, ec.EllipticCurvePrivateKey):
                 raise ValueError(f"{key_path}: not an elliptic-curve key")
             return cls(directory, certificate, key)
+        if certificate_path.exists() or key_path.exists():
+            there, missing = (certificate_path, key_path) if certificate_path.exists() else (key_path, certificate_path)
+            raise ValueError(f"{missing} is missing beside {there}: put it back, or move the other away for a new one")
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         certificate = (

@@ -60,6 +60,8 @@ class SqliteStore:
         self._heads = self._file.heads()
         self._assigned = self._file.newest
         self._compacted = self._file.compacted
+        # Up to here the file holds no replaced rows; behind `_compacted` while a compaction is under way or has failed.
+        self._dropped = self._file.compacted
         # What is durable.
         self._log = EventLog(self._file.newest)
         self._queue: list[_Write] = []
@@ -121,12 +123,17 @@ class SqliteStore:
     async def compact(self, revision: int) -> None:
         if revision > self._log.newest:
             raise FutureRevision(revision, self._log.newest)
-        start, self._compacted = self._compacted, max(self._compacted, revision)
+        self._compacted = max(self._compacted, revision)
         self._log.forget(revision)
-        for low in range(start, revision, COMPACTION_STEP):
-            if self._refusal:
+        while self._dropped < revision and not self._refusal:
+            high = min(self._dropped + COMPACTION_STEP, revision)
+            try:
+                self._file.compact(self._dropped, high)
+            except sqlite3.Error as error:
+                # Space that is not given back is no reason to stop serving: the next compaction begins here.
+                log.error("compacting %s failed, to be tried again: %s", self._file.path, error)
                 return
-            self._file.compact(low, min(low + COMPACTION_STEP, revision))
+            self._dropped = high
             await asyncio.sleep(0)
 
     async def current_revision(self) -> int:

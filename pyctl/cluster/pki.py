@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from pyctl.cluster.layout import Cluster, Layout, write_file
+from pyctl.failure import Failure
 
 # A certificate that `componentbase.tls` keeps has more than a third of a year left, so the stamp never outlives it.
 STAMP_DAYS = 120
@@ -72,7 +73,10 @@ def host_addresses() -> list[str]:
 def _issue(layout: Layout, cluster: Cluster, hosts: list[str]) -> None:
     from componentbase.tls import Authority
 
-    authority = Authority.load_or_create(layout.pki)
+    try:
+        authority = Authority.load_or_create(layout.pki)
+    except ValueError as error:
+        raise Failure(str(error), hint="put it back from a copy, or choose another --data-dir") from error
     authority.issue("apiserver", common_name="kube-apiserver", hosts=tuple(hosts), server=True)
     node = f"system:node:{cluster.node_name}"
     authority.issue("node-server", common_name=node, organizations=("system:nodes",), hosts=tuple(hosts), server=True)

@@ -119,6 +119,11 @@ def test_certificates_are_kept_until_they_no_longer_serve(tmp_path):
     other = again.issue("server", common_name="s", hosts=("127.0.0.1", "n1"), server=True).certificate.read_bytes()
     assert other != first
     assert (tmp_path / "server.key").stat().st_mode & 0o777 == 0o600
+    key = (tmp_path / "ca.key").read_bytes()
+    (tmp_path / "ca.key").unlink()
+    with pytest.raises(ValueError, match=r"ca\.key is missing"):
+        Authority.load_or_create(tmp_path)
+    (tmp_path / "ca.key").write_bytes(key)
     (tmp_path / "ca.crt").write_text("nonsense")
     with pytest.raises(ValueError, match=r"ca\.crt"):
         Authority.load_or_create(tmp_path)
