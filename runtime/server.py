@@ -9,6 +9,7 @@ the generated base class does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -86,7 +87,7 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
     @rpc
     async def Version(self, request: cri.VersionRequest, context: Context) -> cri.VersionResponse:
         return cri.VersionResponse(
-            version="0.1.0", runtime_name=NAME, runtime_version=VERSION, runtime_api_version="v1"
+            version=VERSION, runtime_name=NAME, runtime_version=VERSION, runtime_api_version="v1"
         )
 
     @rpc
@@ -94,6 +95,7 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
         parts = self._runtime.parts
         network = parts.network.health()
         missing = {"cpu", "memory", "pids"} - parts.cgroups.layout.controllers
+        lacking = f"no cgroup controller for {', '.join(sorted(missing))}: such limits are refused"
         conditions = [
             cri.RuntimeCondition(type="RuntimeReady", status=True),
             cri.RuntimeCondition(
@@ -106,9 +108,7 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
                 type="CgroupControllersComplete",
                 status=not missing,
                 reason="ControllersMissing" if missing else "",
-                message=f"no cgroup controller for {', '.join(sorted(missing))}: such limits are refused"
-                if missing
-                else "",
+                message=lacking if missing else "",
             ),
         ]
         answer = cri.StatusResponse(
@@ -224,10 +224,9 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
         return cri.RemoveContainerResponse()
 
     def _find(self, identifier: str) -> Container | None:
-        try:
+        with contextlib.suppress(errors.NotFound):
             return self._runtime.container(identifier)
-        except errors.NotFound:
-            return None
+        return None
 
     @rpc
     async def ListContainers(self, request: cri.ListContainersRequest, context: Context) -> cri.ListContainersResponse:
@@ -276,6 +275,13 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
     async def ExecSync(self, request: cri.ExecSyncRequest, context: Context) -> cri.ExecSyncResponse:
         execution = self._runtime.container(request.container_id).execution(list(request.cmd))
         timeout = float(request.timeout) if request.timeout > 0 else None
+
+        def given_up(_: Context) -> None:
+            if not execution.ended.done():
+                self.working.add(killing := asyncio.ensure_future(execution.kill()))
+                killing.add_done_callback(self.working.discard)
+
+        context.add_done_callback(given_up)
         result = await run_to_end(execution, timeout, OUTPUT_LIMIT_BYTES)
         if result is None:
             raise errors.DeadlineExceeded(f"command {list(request.cmd)} timed out after {request.timeout} s")

@@ -126,6 +126,15 @@ def test_an_exec_that_takes_too_long_is_killed(daemon, sandbox):
     )
 
 
+def test_an_exec_whose_caller_gives_up_is_killed(daemon, sandbox):
+    container = daemon.run(sandbox, BUSYBOX, "sleep", "1000")
+    request = cri.ExecSyncRequest(container_id=container, cmd=[BUSYBOX, "sh", "-c", "echo $$ > /pid; exec sleep 777"])
+    call = daemon.runtime.ExecSync.future(request)
+    pid = eventually(lambda: daemon.sh(container, "cat /pid 2>/dev/null; true").strip())
+    call.cancel()
+    eventually(lambda: daemon.sh(container, f"test -e /proc/{pid} || echo gone").strip())
+
+
 def test_exec_output_is_cut_off_at_16_mib(daemon, sandbox):
     container = daemon.run(sandbox, BUSYBOX, "sleep", "1000")
     request = cri.ExecSyncRequest(container_id=container, cmd=[BUSYBOX, "head", "-c", "20000000", "/dev/zero"])
