@@ -305,8 +305,10 @@ class Agent:
         return self._surroundings.resolv_conf()
 
     def images_changed(self) -> None:
-        """The node's list of images may be out of date."""
+        """The node's list of images may be out of date, and what could not be pulled may be there."""
         self._keeper.look_soon()
+        for worker in [*self.workers.values()]:
+            worker.post(m.ImagesChanged())
 
     async def registered(self) -> None:
         """Returns when the API server has the node."""

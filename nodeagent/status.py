@@ -80,9 +80,12 @@ def pod_status(
     statuses = {each.name: container_status(views[each.name], pod, runtime, lost) for each in [*inits, *mains]}
     phase = pod_phase(pod, statuses, terminal=view.terminal)
     ending = view.ending or Ending()
-    if ending.phase:
+    if ending.phase and view.terminal:
         phase = ending.phase
-    ips = view.ips or ((host_ip,) if pod.spec.hostNetwork and view.sandbox_ready else ())
+    elif ending.phase:
+        # A terminal phase gives away what the pod has: not while anything of it may run.
+        phase, ending = (before or pod.status).phase or PENDING, Ending()
+    ips = view.ips or ((host_ip,) if pod.spec.hostNetwork else ())
     status = PodStatus(
         phase=phase,
         reason=ending.reason,

@@ -14,6 +14,7 @@ from nodeagent.podworker.states import State, Trigger
 # How long ErrImagePull stands in the status before it becomes ImagePullBackOff.
 ERROR_SHOWN_SECONDS = 2.0
 ALWAYS = "Always"
+BACKING_OFF = (State.PULL_BACKOFF, State.START_BACKOFF, State.CRASH_BACKOFF)
 # Which timer wakes a container in which state.
 RETRIES = {("pull", State.PULL_BACKOFF), ("start", State.START_BACKOFF), ("restart", State.CRASH_BACKOFF)}
 
@@ -117,11 +118,26 @@ class Containers:
             if record is None:
                 continue
             changed, record.spec = record.spec.image != spec.image, spec
+            if changed and record.state in BACKING_OFF:
+                record.wait("", "")
+                self._try_again(record)
             if changed and record.state is State.RUNNING:
                 record.respawn = True
                 text = f"Container {spec.name} definition changed, will be restarted"
                 self._step.tell("Killing", text, spec.name)
                 self.stop(record, grace_seconds)
+
+    def images_changed(self) -> None:
+        """The node has other images than before: perhaps those that could not be pulled."""
+        for record in self.records.values():
+            if record.state is State.PULL_BACKOFF:
+                self._try_again(record)
+
+    def _try_again(self, record: ContainerRecord) -> None:
+        """At once, and with no memory of what went wrong before."""
+        record.pull.seconds = record.retry.seconds = record.crash.seconds = 0.0
+        record.move(Trigger.RETRY)
+        self._step.add(m.EnsureImage(record.name))
 
     # Steps.
 

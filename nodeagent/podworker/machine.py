@@ -295,6 +295,7 @@ HANDLERS: dict[type, Callable[[PodMachine, Any], None]] = {
     m.SandboxStopped: PodMachine._sandbox_stopped,
     m.ImageReady: lambda machine, fact: machine._containers.image_ready(fact, machine.sandbox.id),
     m.ImageFailed: lambda machine, fact: machine._containers.image_failed(fact),
+    m.ImagesChanged: lambda machine, fact: machine._containers.images_changed(),
     m.ContainerCreated: lambda machine, fact: machine._containers.created(fact),
     m.ContainerStarted: lambda machine, fact: machine._containers.started(fact),
     m.StartFailed: lambda machine, fact: machine._containers.start_failed(fact),

@@ -131,6 +131,11 @@ class ImageFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ImagesChanged:
+    """Images have come to the node, or gone, by other ways than this pod's."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerCreated:
     container: str
     attempt: int
@@ -183,8 +188,8 @@ class ApiDeleted:
 
 Fact = (
     Assigned | Updated | Vanished | Refused | VolumesReady | VolumesFailed | SandboxReady | SandboxFailed
-    | SandboxLost | SandboxStopped | ImageReady | ImageFailed | ContainerCreated | ContainerStarted
-    | StartFailed | ContainerExited | TimerFired | Removed | ApiDeleted
+    | SandboxLost | SandboxStopped | ImageReady | ImageFailed | ImagesChanged | ContainerCreated
+    | ContainerStarted | StartFailed | ContainerExited | TimerFired | Removed | ApiDeleted
 )  # fmt: skip
 
 

@@ -150,15 +150,24 @@ def test_what_never_ended_is_lost_when_the_pod_is_over() -> None:
     assert lost is not None and (lost.reason, lost.exitCode) == ("ContainerStatusUnknown", 137)
 
 
-def test_an_ending_decides_phase_and_reason() -> None:
-    status = status_of(pod(), running(), ending=Ending("Failed", "DeadlineExceeded", "too long"))
+def test_an_ending_decides_phase_and_reason_once_nothing_runs() -> None:
+    late = Ending("Failed", "DeadlineExceeded", "too long")
+    status = status_of(pod(), ended(OK), ending=late, terminal=True)
     assert (status.phase, status.reason, status.message) == ("Failed", "DeadlineExceeded", "too long")
+    subject = pod()
+    subject.status.phase = "Running"
+    status = status_of(subject, running(), ending=late)
+    assert (status.phase, status.reason, status.message) == ("Running", "", "")
+    assert status_of(pod(), waiting(), ending=late).phase == "Pending"
 
 
 def test_addresses() -> None:
     status = status_of(pod(), running(), ips=("10.1.0.2", "fd00::2"))
     assert (status.podIP, [each.ip for each in status.podIPs]) == ("10.1.0.2", ["10.1.0.2", "fd00::2"])
     assert status_of(pod(hostNetwork=True), running()).podIP == "10.0.0.1"
+    over = PodView({"c": ended(OK)}, terminal=True)
+    hosted = pod_status(pod(hostNetwork=True), over, host_ip="10.0.0.1", runtime="r", now=NOW)
+    assert hosted.podIP == "10.0.0.1", "kept when the sandbox is gone"
 
 
 def resources(requests: dict[str, str], limits: dict[str, str]) -> ResourceRequirements:

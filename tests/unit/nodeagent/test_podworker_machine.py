@@ -185,6 +185,29 @@ def test_image_errors_are_shown_then_backed_off() -> None:
     assert bench.of(m.SetTimer)[0] == m.SetTimer("pull c", NOW + 10 + 20)
 
 
+def test_an_image_that_arrives_by_another_way_is_not_waited_for() -> None:
+    bench = Bench(pod()).setup()
+    assert bench.tell(m.ImagesChanged()) == [], "one that is being pulled already is left alone"
+    bench.tell(m.ImageFailed("c", "ErrImagePull", "no such image"))
+    assert bench.at(3).tell(m.ImagesChanged()) == [m.EnsureImage("c")]
+    assert bench.start().tell(m.TimerFired("pull c")) == [], "the old timer has nothing to say"
+
+
+@pytest.mark.parametrize("trouble", ["pull", "crash"])
+def test_another_image_is_tried_at_once(trouble: str) -> None:
+    subject = pod()
+    bench = Bench(subject).setup()
+    if trouble == "pull":
+        bench.tell(m.ImageFailed("c", "ErrImagePull", "no such image"))
+    else:
+        bench.start().exit(1).start().exit(1)
+    newer = copy.deepcopy(subject)
+    newer.spec.containers[0].image = "busybox:2"
+    assert bench.tell(m.Updated(newer)) == [m.EnsureImage("c")]
+    assert bench.start().state() is State.RUNNING
+    assert bench.at(1).exit(1).of(m.EnsureImage), "and what it did before is forgotten"
+
+
 def test_a_command_that_does_not_exist() -> None:
     bench = Bench(pod()).setup()
     bench.tell(m.ImageReady("c", "sha256:1"), m.ContainerCreated("c", 0, "c-0"))
@@ -301,7 +324,7 @@ def test_active_deadline() -> None:
     assert m.SetTimer("deadline", NOW + 60) in bench.tell(m.Assigned())
     bench.tell(m.VolumesReady(), m.SandboxReady(0, "s0", ()))
     bench.start().at(60).tell(m.TimerFired("deadline"))
-    assert bench.of(m.StopContainer)
+    assert bench.of(m.StopContainer) and bench.status().phase != "Failed"
     bench.exit(143)
     bench.tell(m.SandboxStopped("s0"))
     status = bench.status()
