@@ -250,8 +250,7 @@ class RuntimeServicer(api_pb2_grpc.RuntimeServiceServicer):
         container = self._runtime.container(request.container_id)
         answer = cri.ContainerStatusResponse(status=translate.container_status(container))
         if request.verbose:
-            answer.info["pid"] = str(container.state.get("pid", 0))
-            answer.info["cgroup"] = container.record.cgroup
+            answer.info.update(pid=str(container.state.get("pid", 0)), cgroup=container.record.cgroup)
             answer.info["sandboxID"] = container.sandbox.id
         return answer
 
