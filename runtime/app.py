@@ -81,8 +81,9 @@ def _locked(config: Config) -> Iterator[None]:
         except BlockingIOError:
             owner = os.pread(fd, 32, 0).decode().strip()
             raise StartError(f"another runtime (pid {owner or 'unknown'}) is using {config.root}") from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # who it is, is a courtesy: on a full disk there is still much to clean up
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(fd)

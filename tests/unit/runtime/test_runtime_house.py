@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import errno
 import json
 import os
 import pathlib
@@ -143,6 +144,16 @@ def test_without_root_it_says_so(monkeypatch, tmp_path, capsys):
     for run in (app.main, app.cleanup):
         assert run(Config(root=tmp_path)) == 1
         assert "root is needed to make namespaces, mounts and cgroups: run it with sudo" in capsys.readouterr().err
+
+
+def test_a_full_disk_does_not_keep_anybody_from_cleaning_up(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "pwrite", full)
+    with app._locked(Config(root=tmp_path)):
+        pass
 
 
 def test_cleaning_up_what_never_was(tmp_path):
