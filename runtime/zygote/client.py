@@ -21,6 +21,9 @@ from runtime.zygote import protocol
 if TYPE_CHECKING:
     from runtime.zygote.protocol import Message
 
+# Generous: a shim answers within milliseconds, on an emulated machine within seconds.
+REQUEST_SECONDS = 60.0
+
 _ENTRY = Path(__file__).with_name("__main__.py")
 
 
@@ -87,7 +90,10 @@ class Peer:
         return answer
 
     async def request_fds(self, op: str, passed: Sequence[int] = (), **fields: Any) -> tuple[Message, list[int]]:
-        """One request. `passed` stay the caller's and may be closed when this returns."""
+        """One request. `passed` stay the caller's and may be closed when this returns.
+
+        Raises PeerError, also without an answer within REQUEST_SECONDS: a peer that hangs holds up nobody for ever.
+        """
         if not self.alive:
             raise PeerLost(f"{op}: the other side is gone")
         self._next_id += 1
@@ -99,7 +105,9 @@ class Peer:
         if len(self._unsent) == 1:
             self._writable()
         try:
-            answer, received = await answered
+            answer, received = await asyncio.wait_for(answered, REQUEST_SECONDS)
+        except TimeoutError:
+            raise PeerError(f"{op}: no answer within {REQUEST_SECONDS:.0f} s", {}) from None
         finally:
             self._pending.pop(number, None)
         if answer.get("error"):
