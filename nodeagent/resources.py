@@ -44,11 +44,14 @@ def container_resources(pod: Pod, container: Container, capacity_bytes: int) -> 
     """Limits of one container. capacity_bytes: the node's memory, for the score."""
     requests, limits = container.resources.requests, container.resources.limits
     cpu = milli(requests.get("cpu", limits.get("cpu", "")))
+    memory = value(limits.get("memory", ""))
     return cri.LinuxContainerResources(
         cpu_period=CPU_PERIOD_US,
         cpu_quota=cpu_quota(milli(limits.get("cpu", ""))),
         cpu_shares=cpu_shares(cpu),
-        memory_limit_in_bytes=value(limits.get("memory", "")),
+        memory_limit_in_bytes=memory,
+        # Memory and swap together: with a limit there is no swap beyond it (the kubelet's NoSwap).
+        memory_swap_limit_in_bytes=memory,
         oom_score_adj=oom_score_adj(pod, container, capacity_bytes),
     )
 

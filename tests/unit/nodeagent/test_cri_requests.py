@@ -171,6 +171,8 @@ def test_limits() -> None:
         100_000,
         64 << 20,
     )
+    assert found.memory_swap_limit_in_bytes == 64 << 20, "no swap beyond the limit"
+    assert container_resources(subject, subject.spec.containers[1], 8 * GIB).memory_swap_limit_in_bytes == 0
     assert (pod_resources(subject).cpu_quota, pod_resources(subject).memory_limit_in_bytes) == (0, 0)
     alone = pod(subject.spec.containers[0])
     assert (pod_resources(alone).cpu_quota, pod_resources(alone).memory_limit_in_bytes) == (150_000, 64 << 20)
