@@ -1,12 +1,15 @@
 """Reads a container's log as `kubectl logs` wants it: from a line or a time on, up to a size, and on as it grows.
 
 Follows the file through rotation: when the path leads to another file, the rest of the old one comes first. A
-follower ends when the container has ended and everything was read.
+follower ends when the container has ended and everything was read. Other work gets its turn between two blocks,
+however fast the reader is.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -16,6 +19,8 @@ from nodeagent.logs.format import Line, is_before, parse
 
 BLOCK_BYTES = 1 << 16
 POLL_SECONDS = 0.1
+# The record of a whole line up to its text: what nearly all are. A block of such is rendered in one go.
+WHOLE_LINE = re.compile(rb"^([^ \n]+) std(?:out|err) F ", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,9 @@ async def read_log(path: str, options: Options, clock: Clock, ended: Callable[[]
     """The log's text, chunk by chunk. Raises FileNotFoundError before the first chunk, unless it follows a container
     that has not ended: then the file may still come."""
     left = options.limit_bytes
+    text = _Text(options)
     async for records in _records(path, options, clock, ended):
-        chunk = b"".join(_render(parse(record), options) for record in records)
+        chunk = text.of(records)
         if left is not None:
             chunk = chunk[:left]
             left -= len(chunk)
@@ -45,15 +51,39 @@ async def read_log(path: str, options: Options, clock: Clock, ended: Callable[[]
             return
 
 
-def _render(line: Line, options: Options) -> bytes:
-    if options.since and is_before(line, options.since):
-        return b""
-    if options.stream and line.stream != options.stream:
-        return b""
-    return f"{line.time} ".encode() + line.text if options.timestamps and line.time else line.text
+class _Text:
+    """Makes text of records. Remembers whether a line is still open: its next part gets no time in front."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._line_open = False
+        self._selects = bool(options.since or options.stream)
+
+    def of(self, records: bytes) -> bytes:
+        """records: whole ones; only the last of a log may have no newline."""
+        if not (self._selects or self._line_open):
+            text, found = WHOLE_LINE.subn(rb"\1 " if self._options.timestamps else b"", records)
+            if found == records.count(b"\n") and records.endswith(b"\n"):
+                return text
+        return b"".join([self._render(parse(record)) for record in split_records(records)])
+
+    def _render(self, line: Line) -> bytes:
+        options = self._options
+        if options.since and is_before(line, options.since):
+            return b""
+        if options.stream and line.stream != options.stream:
+            return b""
+        begins, self._line_open = not self._line_open, line.partial
+        return f"{line.time} ".encode() + line.text if options.timestamps and line.time and begins else line.text
 
 
-async def _records(path: str, options: Options, clock: Clock, ended: Callable[[], bool]) -> AsyncIterator[list[bytes]]:
+def split_records(records: bytes) -> list[bytes]:
+    """Not `splitlines`: a text may have carriage returns."""
+    *whole, rest = records.split(b"\n")
+    return [*whole, rest] if rest else whole
+
+
+async def _records(path: str, options: Options, clock: Clock, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
     file = await _open(path, options, clock, ended)
     try:
         if options.tail_lines is not None:
@@ -63,9 +93,13 @@ async def _records(path: str, options: Options, clock: Clock, ended: Callable[[]
             # Asked before reading: what was written before the end is then read for sure.
             over = not options.follow or ended()
             while block := file.read(BLOCK_BYTES):
-                *lines, rest = (rest + block).split(b"\n")
-                if lines:
-                    yield [line + b"\n" for line in lines]
+                whole, newline, block_rest = block.rpartition(b"\n")
+                if newline:
+                    yield rest + whole + newline
+                    rest = block_rest
+                else:
+                    rest += block
+                await asyncio.sleep(0)
             following = _rotated(path, file)
             if following is not None:
                 file.close()
@@ -73,7 +107,7 @@ async def _records(path: str, options: Options, clock: Clock, ended: Callable[[]
                 continue
             if over:
                 if rest:
-                    yield [rest]
+                    yield rest
                 return
             await clock.sleep(POLL_SECONDS)
     finally:
@@ -131,7 +165,7 @@ def last_lines(path: str, lines: int, limit_bytes: int) -> str:
     try:
         with open(path, "rb") as file:
             file.seek(tail_offset(file, lines))
-            text = b"".join(parse(record).text for record in file.read().splitlines(keepends=True))
+            text = b"".join(parse(record).text for record in split_records(file.read()))
     except OSError:
         return ""
     return text[-limit_bytes:].decode(errors="replace")

@@ -14,7 +14,7 @@ from componentbase.clock import run_virtual, virtual_clock
 from nodeagent.cri import CRIError
 from nodeagent.logs.format import parse
 from nodeagent.logs.rotate import rotate
-from nodeagent.logs.tail import Options, last_lines, read_log, tail_offset
+from nodeagent.logs.tail import Options, _Text, last_lines, read_log, tail_offset
 
 
 def record(second: int, text: str, stream: str = "stdout", tag: str = "F") -> str:
@@ -54,6 +54,55 @@ def test_parts_of_a_line_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_text(record(0, "one ", tag="P") + record(0, "line"))
     assert read(path) == "one line\n"
+
+
+def test_parts_of_a_line_have_one_time(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text(record(0, "one ", tag="P") + record(1, "line") + record(2, "next"))
+    first, second = read(path, timestamps=True).splitlines()
+    assert first == "2025-01-01T00:00:00.000000000Z one line"
+    assert second == "2025-01-01T00:00:02.000000000Z next"
+
+
+RECORDS = st.lists(
+    st.one_of(
+        st.builds(record, st.integers(0, 59), st.sampled_from(["", "a", "a b", "50%\r60%", "x F y"]),
+                  st.sampled_from(["stdout", "stderr"]), st.sampled_from(["F", "F:x", "P"])),
+        st.sampled_from(["no record\n", "\n", "2025-01-01T00:00:00Z stdout F\n", "F \n"]),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+@given(records=RECORDS, cut=st.booleans(), timestamps=st.booleans())
+def test_a_block_is_rendered_as_its_records_one_by_one(records: list[str], cut: bool, timestamps: bool) -> None:
+    block = "".join(records).encode()
+    block = block[:-1] if cut else block
+    options = Options(timestamps=timestamps)
+    text, slow = _Text(options), _Text(options)
+    slow._selects = True
+    assert text.of(block) == slow.of(block)
+
+
+def test_other_work_gets_its_turn_while_a_log_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text(record(0, "x" * 1000) * 1000)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        counting = asyncio.create_task(count())
+        async for _ in read_log(str(path), Options(), virtual_clock(), lambda: True):
+            pass
+        counting.cancel()
+
+    run_virtual(scenario())
+    assert turns > 10
 
 
 def test_options(log: Path) -> None:
@@ -126,6 +175,8 @@ def test_last_lines_for_termination_messages(log: Path) -> None:
     assert last_lines(str(log), 2, 100) == "line 8\nline 9\n"
     assert last_lines(str(log), 2, 5) == "ne 9\n"
     assert last_lines(str(log) + "no", 2, 5) == ""
+    log.write_text(record(0, "10%\r20%\rdone"), newline="")
+    assert last_lines(str(log), 2, 100) == "10%\r20%\rdone\n"
 
 
 class Reopens:
