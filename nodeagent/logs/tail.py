@@ -57,19 +57,23 @@ class _Text:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._line_open = False
-        self._selects = bool(options.since or options.stream)
+        self._since = options.since
 
     def of(self, records: bytes) -> bytes:
         """records: whole ones; only the last of a log may have no newline."""
-        if not (self._selects or self._line_open):
+        if self._since and is_before(parse(records[records.rfind(b"\n", 0, -1) + 1 :]), self._since):
+            return b""  # times only grow: what its last record is, the whole block is
+        if not (self._since or self._options.stream or self._line_open):
             text, found = WHOLE_LINE.subn(rb"\1 " if self._options.timestamps else b"", records)
             if found == records.count(b"\n") and records.endswith(b"\n"):
                 return text
-        return b"".join([self._render(parse(record)) for record in split_records(records)])
+        text = b"".join([self._render(parse(record)) for record in split_records(records)])
+        self._since = 0.0  # from here on all is new enough
+        return text
 
     def _render(self, line: Line) -> bytes:
         options = self._options
-        if options.since and is_before(line, options.since):
+        if self._since and is_before(line, self._since):
             return b""
         if options.stream and line.stream != options.stream:
             return b""

@@ -25,7 +25,7 @@ def adopt(records: dict[str, ContainerRecord], found: Found, pod: Pod, now: floa
         if each.name in records:
             remember(records, each)
             newest[each.name] = each
-    statuses = {status.name: status for status in [*pod.status.initContainerStatuses, *pod.status.containerStatuses]}
+    statuses = _statuses(pod)
     for record in records.values():
         container = newest.get(record.name)
         if container is None:
@@ -38,6 +38,17 @@ def adopt(records: dict[str, ContainerRecord], found: Found, pod: Pod, now: floa
             record.ever_started = True
             record.move(Trigger.FOUND_EXITED if container.exit else Trigger.FOUND_RUNNING)
     return leftovers
+
+
+def recall(records: dict[str, ContainerRecord], pod: Pod, now: float) -> None:
+    """Of a pod that is over: what the runtime has forgotten since, as after `down`. Its logs may still be there."""
+    for name, status in _statuses(pod).items():
+        if name in records and not records[name].id:
+            _from_status(records[name], status, now)
+
+
+def _statuses(pod: Pod) -> dict[str, ContainerStatus]:
+    return {status.name: status for status in [*pod.status.initContainerStatuses, *pod.status.containerStatuses]}
 
 
 def remember(records: dict[str, ContainerRecord], container: FoundContainer) -> None:

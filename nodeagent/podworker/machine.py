@@ -13,7 +13,7 @@ from typing import Any
 from apimachinery.kinds.pod import Pod
 from apimachinery.times import parse_time
 from nodeagent.podworker import messages as m
-from nodeagent.podworker.adopt import adopt, remember
+from nodeagent.podworker.adopt import adopt, recall, remember
 from nodeagent.podworker.containers import Containers
 from nodeagent.podworker.record import ContainerRecord, Delay
 from nodeagent.podworker.states import PodState, PodTrigger, next_pod_state
@@ -99,6 +99,7 @@ class PodMachine:
             self.reports = False
             for each in found.containers:
                 remember(self.containers, each)
+            recall(self.containers, self.pod, self._step.now)
             self._move(PodTrigger.WAS_TERMINAL)
             if self.sandbox.state == "ready":
                 self._step.add(m.StopSandbox(self.sandbox.id))

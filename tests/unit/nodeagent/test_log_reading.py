@@ -14,7 +14,7 @@ from componentbase.clock import run_virtual, virtual_clock
 from nodeagent.cri import CRIError
 from nodeagent.logs.format import parse
 from nodeagent.logs.rotate import rotate
-from nodeagent.logs.tail import Options, _Text, last_lines, read_log, tail_offset
+from nodeagent.logs.tail import Options, _Text, last_lines, read_log, split_records, tail_offset
 
 
 def record(second: int, text: str, stream: str = "stdout", tag: str = "F") -> str:
@@ -79,9 +79,19 @@ def test_a_block_is_rendered_as_its_records_one_by_one(records: list[str], cut: 
     block = "".join(records).encode()
     block = block[:-1] if cut else block
     options = Options(timestamps=timestamps)
-    text, slow = _Text(options), _Text(options)
-    slow._selects = True
-    assert text.of(block) == slow.of(block)
+    one_by_one = _Text(options)
+    expected = b"".join([one_by_one._render(parse(each)) for each in split_records(block)])
+    assert _Text(options).of(block) == expected
+
+
+@pytest.mark.parametrize("since", [0, 1, 4.5, 9, 10])
+def test_since_in_blocks_of_any_size(log: Path, since: float) -> None:
+    start = 1735689600  # 2025-01-01
+    expected = [f"line {n}" for n in range(10) if n >= since]
+    assert read(log, since=start + since).splitlines() == expected
+    text = _Text(Options(since=start + since))
+    blocks = [text.of(each) for each in log.read_bytes().splitlines(keepends=True)]
+    assert b"".join(blocks).decode().splitlines() == expected
 
 
 def test_other_work_gets_its_turn_while_a_log_is_read(tmp_path: Path) -> None:

@@ -433,6 +433,17 @@ def test_terminal_pod_is_left_alone_until_it_is_deleted() -> None:
     assert bench.tell(m.Updated(deleted(subject, 30))) == [m.RemovePod()]
 
 
+def test_a_terminal_pod_that_the_runtime_forgot_still_knows_its_containers() -> None:
+    subject = pod(restartPolicy="Never")
+    bench = Bench(subject).setup().start().exit(0)
+    subject.status = bench.status()
+    subject.status.phase = "Succeeded"
+    later = Bench(subject)
+    assert later.tell(m.Assigned()) == []
+    record = later.machine.containers["c"]
+    assert (record.id, record.attempt, record.live) == ("c-0", 0, False), "so its log is found"
+
+
 def test_missing_pairs_raise() -> None:
     with pytest.raises(Impossible, match="Gone"):
         next_pod_state(PodState.GONE, PodTrigger.BEGIN)
