@@ -20,7 +20,7 @@ from kubeclient.informer import Informer
 from kubeclient.rest import Client
 from nodeagent.admission import admit
 from nodeagent.capacity import Capacity, Pressure
-from nodeagent.cri import CRI, POD_UID, CRIError
+from nodeagent.cri import CRI, POD_UID, CRIError, RuntimeAway
 from nodeagent.cri_config import NodeFacts
 from nodeagent.images import ImageKeeper
 from nodeagent.logs.files import PodLogs
@@ -238,7 +238,10 @@ class Agent:
         version = await self.runtime.version()
         self._runtime_version = f"{version.runtime_name}://{version.runtime_version}"
         status = await self.runtime.status()
+        before = self._runtime_error
         self._runtime_error = ", ".join(_not_ready(each) for each in status.conditions if not each.status)
+        if bool(before) != bool(self._runtime_error):
+            self._keeper.look_soon()
 
     async def _observe(self) -> Observation:
         self._measure()
@@ -263,10 +266,18 @@ class Agent:
         self._memory_bytes = self._surroundings.capacity().memory_bytes
 
     async def _use_pod_cidr(self, cidr: str) -> None:
-        try:
-            await self.runtime.update_pod_cidr(cidr)
-        except CRIError as error:
-            log.warning("the runtime does not take the pod range %s: %s", cidr, error)
+        self.spawn(self._tell_pod_cidr(cidr), name="pod range")
+
+    async def _tell_pod_cidr(self, cidr: str) -> None:
+        while True:
+            try:
+                await self.runtime.update_pod_cidr(cidr)
+                return
+            except RuntimeAway:
+                await self._clock.sleep(0.5)
+            except CRIError as error:
+                log.warning("the runtime does not take the pod range %s: %s", cidr, error)
+                return
 
     async def _refresh_forever(self) -> None:
         """ConfigMaps and Secrets change under running pods: bring their files up to date."""

@@ -74,6 +74,7 @@ class HollowCRI:
         self._ends: set[asyncio.Task[None]] = set()
         self.missing: set[str] = set()
         self.away = False
+        self.pod_cidr = ""
 
     # For tests and experiments.
 
@@ -114,6 +115,7 @@ class HollowCRI:
 
     async def update_pod_cidr(self, cidr: str) -> None:
         self._check()
+        self.pod_cidr = cidr
 
     async def run_pod_sandbox(self, config: cri.PodSandboxConfig, handler: str = "") -> str:
         await self._take(self._timing.sandbox)

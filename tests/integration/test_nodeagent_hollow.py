@@ -23,7 +23,7 @@ from componentbase.clock import Clock, run_virtual, virtual_clock
 from componentbase.http import Request, Response, User
 from kubeclient.informer import Informer
 from kubeclient.inprocess import HandlerTransport
-from kubeclient.rest import Client
+from kubeclient.rest import MERGE_PATCH, Client
 from nodeagent.agent import Agent, Surroundings
 from nodeagent.capacity import Capacity
 from nodeagent.hollow.cri import EXIT_CODE, RUN_SECONDS
@@ -199,6 +199,26 @@ async def test_a_runtime_that_is_away_costs_no_container_and_makes_the_node_not_
         assert await ready() == "True"
         after = c.pods.items["default/p"].status.containerStatuses[0]
         assert (after.restartCount, after.containerID) == (0, pod.status.containerStatuses[0].containerID)
+
+
+@virtually
+async def test_a_runtime_that_comes_after_its_agent_is_ready_at_once_and_has_its_range() -> None:
+    async with cluster(count=0) as c:
+        nodes = HollowNodes(lambda name: Client(c.node_transport(name)), c.clock, count=1, name=lambda _: "late")
+        runtime = nodes.runtimes["late"]
+        runtime.go_away()
+        running_nodes = asyncio.create_task(nodes.run())
+        await nodes.registered()
+        # As an operator or a controller would: the agent hears of it when it next writes its status.
+        await c.client.patch(Node, "late", "", {"spec": {"podCIDR": "10.9.0.0/24"}}, content_type=MERGE_PATCH)
+        await c.clock.sleep(3)
+        runtime.come_back()
+        await c.clock.sleep(1)
+        node = await c.client.get(Node, "late")
+        assert {each.type: each.status for each in node.status.conditions}["Ready"] == "True"
+        assert runtime.pod_cidr == "10.9.0.0/24"
+        running_nodes.cancel()
+        await asyncio.wait([running_nodes])
 
 
 @virtually
