@@ -14,6 +14,7 @@ from componentbase.http import Query, Request
 
 JSON = "application/json"
 READABLE = ("application/json", "application/yaml")
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
 FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
 POLICIES = ("Orphan", "Background", "Foreground")
@@ -35,13 +36,15 @@ def readable_type(request: Request) -> str:
     """The media type of a body that is to be decoded. UnsupportedMediaType."""
     found = content_type(request)
     if found not in READABLE:
-        raise unsupported(READABLE)
+        # `kubectl create namespace x` of 1.32 and newer; its users cannot choose another format, but another command.
+        hint = "; of kubectl, add `--dry-run=client -o yaml | kubectl apply -f -`" if found == PROTOBUF else ""
+        raise unsupported(READABLE, hint)
     return found
 
 
-def unsupported(accepted: tuple[str, ...]) -> UnsupportedMediaType:
+def unsupported(accepted: tuple[str, ...], hint: str = "") -> UnsupportedMediaType:
     return UnsupportedMediaType(
-        f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+        f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}{hint}"
     )
 
 

@@ -213,6 +213,13 @@ async def test_patches_that_are_refused(client, media_type, body, status):
     assert answer.status == status, answer.body
 
 
+async def test_who_sends_protobuf_is_told_the_way_round_it(client):
+    headers = {"content-type": "application/vnd.kubernetes.protobuf"}
+    answer = await client.send("POST", "/api/v1/namespaces", b"k8s\0...", headers=headers)
+    assert (answer.status, answer.reason) == (415, "UnsupportedMediaType")
+    assert answer.message.endswith("of kubectl, add `--dry-run=client -o yaml | kubectl apply -f -`")
+
+
 @pytest.mark.parametrize("patch", ["json", "merge", "strategic-merge"])
 @pytest.mark.parametrize("depth", [900, 100_000])
 async def test_patches_that_are_nested_too_deeply_are_the_senders_mistake(client, patch, depth):
