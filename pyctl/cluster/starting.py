@@ -94,7 +94,7 @@ def _same(layout: Layout, options: Options, state: State) -> Cluster:
 @contextlib.contextmanager
 def locked(layout: Layout) -> Iterator[None]:
     """One `up` or `down` at a time for one data directory; the second waits."""
-    created = not layout.data.exists()
+    created, fresh = not layout.data.exists(), not layout.lock_file.exists()
     try:
         layout.data.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -107,11 +107,12 @@ def locked(layout: Layout) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-        if created and layout.data.exists() and not layouts.is_ours(layout):
+        if fresh and layout.data.exists() and not layouts.is_ours(layout):
             # A start that was refused leaves no trace.
             with contextlib.suppress(OSError):
                 layout.lock_file.unlink()
-                layout.data.rmdir()
+                if created:
+                    layout.data.rmdir()
 
 
 def _spawn(layout: Layout) -> subprocess.Popen[bytes]:

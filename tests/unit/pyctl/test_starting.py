@@ -83,6 +83,14 @@ def test_a_start_that_is_refused_leaves_no_trace(layout: Layout) -> None:
     assert not layout.data.exists() and not layout.run_root.exists()
 
 
+def test_a_directory_of_somebody_else_is_left_as_it_was(layout: Layout) -> None:
+    layout.data.mkdir()
+    (layout.data / "theirs").touch()
+    with pytest.raises(Failure, match="is not empty"), starting.locked(layout):
+        starting.prepare(layout, Options(node_name="n1"), State())
+    assert [each.name for each in layout.data.iterdir()] == ["theirs"]
+
+
 def test_one_at_a_time(layout: Layout) -> None:
     order: list[str] = []
     inside = threading.Event()
