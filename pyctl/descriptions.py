@@ -16,7 +16,8 @@ Lines = Iterator[str]
 
 def describe(item: Document, events: list[Document]) -> list[str]:
     """The lines for one object and the events about it."""
-    body = {"Pod": _pod, "Node": _node}.get(str(item.get("kind")), _generic)
+    own = {"Pod": _pod, "Node": _node, "ConfigMap": _config_map, "Secret": _secret}
+    body = own.get(str(item.get("kind")), _generic)
     return [*_head(item), *body(item), *_events(events)]
 
 
@@ -148,6 +149,33 @@ def _node(item: Document) -> Lines:
     yield "System:"
     facts = sorted((status.get("nodeInfo") or {}).items())
     yield from columns((), [(f"  {name[0].upper()}{name[1:]}:", str(value)) for name, value in facts])
+
+
+def _config_map(item: Document) -> Lines:
+    yield "Data:" if item.get("data") else _line("Data", "<none>")
+    for key, value in sorted((item.get("data") or {}).items()):
+        lines = str(value).splitlines() or [""]
+        if len(lines) == 1:
+            yield _line(key, lines[0], 1)
+        else:
+            yield f"  {key}:"
+            yield from (f"    {line}".rstrip() for line in lines)
+    if item.get("binaryData"):
+        yield "Binary data:"
+        yield from _sizes(item["binaryData"])
+
+
+def _secret(item: Document) -> Lines:
+    """Not the values: who wants those asks for them with `get -o yaml`."""
+    yield _line("Type", item.get("type", ""))
+    yield "Data:" if item.get("data") else _line("Data", "<none>")
+    yield from _sizes(item.get("data") or {})
+
+
+def _sizes(data: dict[str, str]) -> Lines:
+    for key, value in sorted(data.items()):
+        size = len(value.rstrip("=")) * 3 // 4  # of base64
+        yield _line(key, f"{size} byte{'' if size == 1 else 's'}", 1)
 
 
 def _generic(item: Document) -> Lines:
