@@ -41,7 +41,7 @@ def test_modules_open_with_what_they_own(path):
 
 def test_no_paths_of_one_machine():
     listed = subprocess.run(["git", "ls-files"], cwd=HOUSE, capture_output=True, text=True, check=True).stdout.split()
-    own = re.compile(r"(?<![\w.])/(" + "|".join(["wor" + "k", "roo" + "t"]) + r")/(?!\.ssh)")
+    own = re.compile(r"(?<![\w.}])/(" + "|".join(["wor" + "k", "roo" + "t"]) + r")/(?!\.ssh)")
     found = [
         f"{name}:{number}"
         for name in listed
